@@ -1,0 +1,79 @@
+"""What a target is and how it is reached, as plain values.
+
+A target file (YAML) describes one target; ``harness lab up`` writes one for the
+lab, a user writes one for a cloud. Nothing here says which of the two it is,
+save ``simulated``, which is printed on reports and never branched on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One Kubernetes cluster: a context of the kubeconfig, in one zone of one region."""
+
+    name: str
+    context: str
+    region: str
+    zone: str
+
+
+@dataclass(frozen=True)
+class Database:
+    """One RDS instance."""
+
+    instance: str
+    region: str
+    zone: str
+
+
+@dataclass(frozen=True)
+class Region:
+    """What the harness looks at in a region. Ids are as the AWS API gives them."""
+
+    name: str
+    health_check_id: str | None
+    target_group_arn: str | None
+    bucket: str | None
+    vpc_id: str | None
+    #: zone name → subnet ids
+    subnets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: addresses that a DNS answer pointing at this region contains
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A system under test and how to reach it.
+
+    ``time_scale`` divides the intervals of the AWS control plane (1 on AWS); expected
+    failover times are computed with it. ``prometheus_url`` and others are loopback
+    addresses on the lab.
+    """
+
+    name: str
+    simulated: bool
+    time_scale: float
+    service_url: str
+    primary: str
+    standby: str
+    account: str
+    regions: tuple[Region, ...]
+    clusters: tuple[Cluster, ...]
+    databases: tuple[Database, ...]
+    namespace: str
+    kubeconfig: str
+    prometheus_url: str
+    alertmanager_url: str | None = None
+    aws_endpoint_url: str | None = None
+    #: ``host:port`` of the resolver to ask; None: the system's
+    dns_server: str | None = None
+    hosted_zone_id: str | None = None
+    scrape_interval_s: float = 15.0
+    #: environment that stock tools need to reach the target (KUBECONFIG, AWS_…)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    simulates: tuple[str, ...] = ()
+    not_simulated: tuple[str, ...] = ()
