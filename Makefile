@@ -1,0 +1,44 @@
+# Two commands are all there is to know: `make gameday` and `make test`.
+# Both set everything up by themselves, as root or as an ordinary user.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+RATE   ?=
+DEFECT ?=
+PLAN   ?= experiments/gamedays/lab.yaml
+
+.PHONY: gameday test bench lint clean setup
+.DEFAULT_GOAL := gameday
+
+gameday: $(VENV)/.lab  ## run the whole game day on the lab
+	@$(BIN)/harness run $(PLAN) --target lab $(if $(RATE),--rate $(RATE)) $(if $(DEFECT),--defect $(DEFECT))
+
+test: $(VENV)/.dev lint  ## everything that must hold, in under ten minutes
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev  ## what the generator and the judge cost, as ratios in one run
+	$(BIN)/python tests/bench/bench.py
+
+setup: $(VENV)/.dev
+
+$(VENV)/.base:
+	PYTHON=$(PYTHON) sh ci/venv.sh $(VENV)
+	@touch $@
+
+$(VENV)/.lab: $(VENV)/.base pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.lab
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab,dev]'
+	@touch $@
+
+clean:  ## remove what the targets above made; runs/ is kept
+	rm -rf $(VENV) .lab build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,216 @@
+"""Starting, asking and ending a lab from outside: what ``harness lab …`` calls.
+
+The supervisor is detached (its own session) and found again through
+``<state dir>/lab.json``. A lab's loopback network is chosen by its base octet, held
+by binding an abstract Unix socket: no file is left, and the kernel frees it
+whatever way the supervisor ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import LabError
+from harness.lab import layout as names
+from harness.lab.defects import LAB_NAMES
+from harness.lab.layout import Layout
+
+BASES = range(60, 100)
+UP_DEADLINE_S = 90.0
+DOWN_DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A lab that is up."""
+
+    pid: int
+    base: int
+    control: str
+    target_file: Path
+    boot_s: float
+    defects: tuple[str, ...]
+    time_scale: float
+
+
+def find(state_dir: Path) -> Running | None:
+    """The lab of ``state_dir`` if it is up."""
+    try:
+        info = json.loads((state_dir / "lab.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    if not _is_supervisor(info["pid"], state_dir):
+        return None
+    return Running(info["pid"], info["base"], info["control"], state_dir / "target.yaml",
+                   info["boot_s"], tuple(info["defects"]), info["time_scale"])
+
+
+def _is_supervisor(pid: int, state_dir: Path) -> bool:
+    try:
+        argv = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return b"harness.lab.supervisor" in argv and str(state_dir.resolve()).encode() in argv
+
+
+def up(
+    state_dir: Path,
+    *,
+    time_scale: float = 10.0,
+    defects: Sequence[str] = (),
+    owner: int | None = None,
+    base: int | None = None,
+) -> Running:
+    """Start a lab and wait until every part is ready.
+
+    ``owner``: the lab goes down by itself some time after this process ends. Raises
+    LabError with what to do when a part is missing, an address is taken, or the lab of
+    ``state_dir`` is already up. Interrupting it takes the half-started lab down.
+    """
+    unknown = [d for d in defects if d not in LAB_NAMES]
+    if unknown:
+        raise LabError(f"no seeded defect named {unknown[0]!r}",
+                       hint="`harness lab defects` lists them")
+    if find(state_dir) is not None:
+        raise LabError(f"a lab is already up in {state_dir}",
+                       hint="`harness lab down` ends it, `harness lab status` shows it")
+    chosen = _choose_base(base)
+    _clear(state_dir)
+    process = _start_supervisor(state_dir.resolve(), chosen, time_scale, defects, owner)
+    try:
+        return _await_ready(process, state_dir)
+    except BaseException:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            _wait(process, DOWN_DEADLINE_S)
+        raise
+
+
+def _clear(state_dir: Path) -> None:
+    """Start from nothing: a lab keeps no state between two lives."""
+    if state_dir.exists():
+        shutil.rmtree(state_dir)
+    state_dir.mkdir(parents=True, mode=0o755)
+
+
+def _start_supervisor(
+    state_dir: Path, base: int, time_scale: float, defects: Sequence[str], owner: int | None
+) -> subprocess.Popen[bytes]:
+    argv = [sys.executable, "-m", "harness.lab.supervisor", "--state-dir", str(state_dir),
+            "--base", str(base), "--time-scale", str(time_scale)]
+    for defect in defects:
+        argv += ["--defect", defect]
+    if owner is not None:
+        argv += ["--owner", str(owner)]
+    with (state_dir / "supervisor.log").open("ab") as log:
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log,
+                                stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def _await_ready(process: subprocess.Popen[bytes], state_dir: Path) -> Running:
+    deadline = time.monotonic() + UP_DEADLINE_S
+    while time.monotonic() < deadline:
+        running = find(state_dir)
+        if running is not None:
+            return running
+        if process.poll() is not None:
+            failed = state_dir / "failed"
+            why = failed.read_text() if failed.exists() else f"exit status {process.returncode}"
+            raise LabError(f"the lab did not come up: {why}",
+                           hint=f"look at {state_dir}/supervisor.log and {state_dir}/logs/")
+        time.sleep(0.05)
+    raise LabError(f"the lab was not ready within {UP_DEADLINE_S:.0f} s",
+                   hint=f"look at {state_dir}/supervisor.log")
+
+
+def _wait(process: subprocess.Popen[bytes], deadline_s: float) -> None:
+    try:
+        process.wait(deadline_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def down(state_dir: Path) -> bool:
+    """End the lab of ``state_dir``; False when none was up."""
+    running = find(state_dir)
+    if running is None:
+        return False
+    fd = os.pidfd_open(running.pid)
+    try:
+        signal.pidfd_send_signal(fd, signal.SIGTERM)
+        if not _ended(fd, DOWN_DEADLINE_S):
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+            _ended(fd, 5.0)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(fd)
+    return True
+
+
+def _ended(pidfd: int, deadline_s: float) -> bool:
+    import select
+
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(deadline_s * 1000))
+
+
+def status(running: Running, timeout_s: float = 3.0) -> dict[str, Any]:
+    """What the lab says of itself, by its control address."""
+    with urllib.request.urlopen(f"{running.control}/status", timeout=timeout_s) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
+def _choose_base(base: int | None) -> int:
+    """A second octet whose network no other lab holds and whose addresses are free."""
+    taken = []
+    for candidate in BASES if base is None else (base,):
+        blocker = _taken_by(candidate)
+        if blocker is None:
+            return candidate
+        taken.append(blocker)
+    raise LabError(f"no free loopback network for a lab: {taken[0]}",
+                   hint="end another lab with `harness lab down`, or choose one with --base N")
+
+
+def lock_name(base: int) -> str:
+    """Name of the abstract socket the supervisor of ``base`` holds."""
+    return f"\0harness-lab-127.{base}"
+
+
+def _taken_by(base: int) -> str | None:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.bind(lock_name(base))
+        except OSError:
+            return f"127.{base}.0.0/16 belongs to another lab"
+    layout = Layout(base)
+    fixed = [(layout.control, names.CONTROL_PORT), (layout.aws, names.AWS_PORT),
+             (layout.dns, names.DNS_PORT), (layout.prometheus, names.PROMETHEUS_PORT)]
+    fixed += [(layout.kube(z.cluster), names.KUBE_PORT) for z in layout.zones]
+    fixed += [(layout.db(z.name), names.DB_PORT) for z in layout.zones]
+    fixed += [(layout.redis(z.name), names.REDIS_PORT) for z in layout.zones]
+    fixed += [(layout.lb(r.name), names.LB_PORT) for r in layout.regions]
+    for host, port in fixed:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                return f"{host}:{port} is in use (perhaps a server listening on 0.0.0.0:{port})"
+    return None

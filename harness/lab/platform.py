@@ -1,0 +1,304 @@
+"""What joins the lab's parts: a change in one API becomes true everywhere else.
+
+Nothing here starts a process (``assembly`` does); these are the feeds and the
+platform's own automation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from harness.errors import LabError
+from harness.lab import layout as names
+from harness.lab import manifests, route53
+from harness.lab.assembly import Parts
+from harness.lab.disaster import DisasterRecovery
+from harness.lab.hands import LabHands
+
+log = logging.getLogger("harness.lab.platform")
+
+#: The node controller's grace period before a silent node is NotReady; divided by the time scale.
+NODE_GRACE_S = 40.0
+_TRUTH_PERIOD_S = 0.5
+
+
+class Platform:
+    """The wiring of one lab."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.layout = parts.layout
+        self.aws_state: dict[str, Any] = {}
+        #: groups cut off now: zone names, region names, ``node:<name>``
+        self.cut: set[str] = set()
+        self._truth_due = asyncio.Event()
+        self._reboots_seen: dict[str, int] = {}
+        self._prometheus_doomed = "prometheus-stops" in parts.defects
+        self._node_timers: dict[str, asyncio.TimerHandle] = {}
+        self._lock = asyncio.Lock()
+        self.hands = LabHands(self)
+        self.recovery = DisasterRecovery(
+            self.hands,
+            clock=parts.clock,
+            time_scale=parts.time_scale,
+            primary=names.PRIMARY_REGION,
+            standby=names.STANDBY_REGION,
+            promotes="standby-never-promoted" not in parts.defects,
+        )
+
+    # ---- life ----------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Deploy the services and hook up the feeds."""
+        parts = self.parts
+        parts.database.on_change(self._truth_due.set)
+        parts.health.on_change(lambda *_: self._truth_due.set())
+        for cluster in parts.clusters.values():
+            cluster.on_endpoints(self._endpoints_changed)
+        self._apply_aws_to_dns(await parts.aws.state())
+        for zone in self.layout.zones:
+            for manifest in manifests.manifests(
+                self.layout,
+                zone.cluster,
+                standby=zone.region == names.STANDBY_REGION,
+                version="v1",
+                defects=[d for d in parts.defects if d in manifests.SERVICE_DEFECTS],
+            ):
+                await parts.clusters[zone.cluster].apply(manifest)
+
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        """The coroutines that run as long as the lab lives."""
+        return [
+            self._follow_aws(),
+            self._tell_truth(),
+            self._feed_prometheus(),
+            self.parts.database.run(),
+            self.parts.health.run(),
+            self.recovery.run(),
+        ]
+
+    async def stop(self) -> None:
+        for timer in self._node_timers.values():
+            timer.cancel()
+        for group in list(self.parts.network.blocked):
+            await self.parts.network.unblock(group)
+
+    async def settled(self, deadline_s: float) -> None:
+        """Wait until every pod is ready, the primary's health check green and DNS answers it."""
+        deadline = self.parts.clock.monotonic_s() + deadline_s
+        while (missing := self._unsettled()) is not None:
+            if self.parts.clock.monotonic_s() > deadline:
+                raise LabError(f"not ready after {deadline_s:.0f} s: {missing}",
+                               hint="look at logs/ below the lab's state directory")
+            await asyncio.sleep(0.1)
+
+    def _unsettled(self) -> str | None:
+        for name, cluster in self.parts.clusters.items():
+            for deployment in cluster.deployments(names.NAMESPACE):
+                ready, wanted = deployment["ready"], deployment["replicas"]
+                if ready < wanted:
+                    return f"{deployment['name']} in {name}: {ready} of {wanted} pods ready"
+        for region in self.layout.regions:
+            if not all(self.parts.envoys[region.name].last_health.values()):
+                return f"load balancer of {region.name} sees unhealthy targets"
+        if self.hands.primary_health() is not True:
+            return "health check of the primary region is not green"
+        return None
+
+    # ---- AWS → everything else ---------------------------------------------------------
+
+    async def _follow_aws(self) -> None:
+        async for state in self.parts.aws.watch():
+            async with self._lock:
+                self._apply_aws_to_dns(state)
+                await self._apply_aws_to_database(state)
+                await self._apply_aws_to_network(state)
+
+    def _apply_aws_to_dns(self, state: dict[str, Any]) -> None:
+        self.aws_state = state
+        self.parts.health.set_checks(state["health_checks"])
+
+    async def _apply_aws_to_database(self, state: dict[str, Any]) -> None:
+        for db in state["databases"]:
+            seen = self._reboots_seen.get(db["id"], 0)
+            if db["reboot_requests"] > seen:
+                self._reboots_seen[db["id"]] = db["reboot_requests"]
+                self.parts.database.request_failover()
+            west = self.layout.zones[-1]
+            if db["id"] == west.db_instance and db["promoted"] and (
+                "standby-never-promoted" not in self.parts.defects
+            ):
+                await self.parts.database.promote(west.name)
+
+    async def _apply_aws_to_network(self, state: dict[str, Any]) -> None:
+        wanted = self._cut_by(state)
+        if "fault-never-lands" in self.parts.defects:
+            wanted = {g for g in wanted if g.startswith("node:")}
+        for group in sorted(self.cut - wanted):
+            await self._heal(group)
+        for group in sorted(wanted - self.cut):
+            await self._cut(group)
+        if wanted and self._prometheus_doomed:
+            self._prometheus_doomed = False
+            asyncio.get_running_loop().call_later(5.0, self.parts.prometheus.kill)
+
+    def _cut_by(self, state: dict[str, Any]) -> set[str]:
+        """Groups the AWS state cuts off: a zone whose subnets all deny, a region whose zones all are."""
+        by_zone: dict[str, list[bool]] = {}
+        for subnet in state["subnets"]:
+            by_zone.setdefault(subnet["zone"], []).append(subnet["denied"])
+        cut = {z.name for z in self.layout.zones if all(by_zone.get(z.name, [False]))}
+        for region in self.layout.regions:
+            if all(z.name in cut for z in self.layout.zones_in(region.name)):
+                cut.add(region.name)
+        for node, instance in self.parts.instance_of_node.items():
+            states = [i["state"] for i in state["instances"] if i["id"] == instance]
+            if states and states[0] not in ("running", "pending"):
+                cut.add(f"node:{node}")
+        return cut
+
+    async def _cut(self, group: str) -> None:
+        log.info("cutting off %s", group)
+        self.cut.add(group)
+        await self.parts.network.block(group, *self._members(group))
+        loop = asyncio.get_running_loop()
+        for node in self._nodes(group):
+            self._cancel_timer(node)
+            self._node_timers[node] = loop.call_later(
+                NODE_GRACE_S / self.parts.time_scale, self._node_ready, node, False
+            )
+
+    async def _heal(self, group: str) -> None:
+        log.info("joining %s again", group)
+        if group in {z.name for z in self.layout.zones} and group != self.parts.database.primary:
+            # A former primary must not serve a moment longer: it comes back as a copy.
+            self.parts.databases[group].kill()
+        self.cut.discard(group)
+        await self.parts.network.unblock(group)
+        if group.startswith("node:"):
+            await self._restart_pods(group.removeprefix("node:"))
+        for node in self._nodes(group):
+            self._cancel_timer(node)
+            self._node_ready(node, True)
+
+    def _cancel_timer(self, node: str) -> None:
+        timer = self._node_timers.pop(node, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _node_ready(self, node: str, ready: bool) -> None:
+        for cluster in self.parts.clusters.values():
+            if node in cluster.node_names():
+                cluster.set_node_ready(node, ready, "" if ready else "NodeStatusUnknown")
+
+    async def _restart_pods(self, node: str) -> None:
+        """A machine that was stopped comes back with none of its processes."""
+        for cluster in self.parts.clusters.values():
+            for uid in cluster.pods_on(node):
+                await self.parts.runner.stop(uid, 0.0)
+
+    def _nodes(self, group: str) -> list[str]:
+        if group.startswith("node:"):
+            return [group.removeprefix("node:")]
+        return [n for n, zone in self.parts.zone_of_node.items() if zone == group]
+
+    def _members(self, group: str) -> tuple[list[int], list[tuple[str, int]]]:
+        """Processes and listening addresses behind ``group``."""
+        parts = self.parts
+        if group in parts.envoys:
+            regional = (parts.envoys[group], parts.stores[group])
+            return _flat(regional)
+        if group.startswith("node:"):
+            return self._pods_on({group.removeprefix("node:")})
+        zonal = (parts.databases[group], parts.redis[group], parts.queues[group])
+        pids, listeners = _flat(zonal)
+        pod_pids, pod_listeners = self._pods_on(set(self._nodes(group)))
+        return pids + pod_pids, listeners + pod_listeners
+
+    def _pods_on(self, nodes: set[str]) -> tuple[list[int], list[tuple[str, int]]]:
+        pids, listeners = [], []
+        for cluster in self.parts.clusters.values():
+            running = cluster.pod_pids()
+            for pod in cluster.list_pods(names.NAMESPACE):
+                if pod["spec"].get("nodeName") in nodes and pod["metadata"]["uid"] in running:
+                    pids.append(running[pod["metadata"]["uid"]])
+                    listeners.append((pod["status"]["podIP"], names.POD_PORT))
+        return pids, listeners
+
+    def blocked(self, zone: str) -> bool:
+        """Whether ``zone`` is cut off now."""
+        return zone in self.cut
+
+    # ---- Kubernetes → load balancers, Prometheus ----------------------------------------------
+
+    def _endpoints_changed(self, namespace: str, service: str, _: list[tuple[str, int]]) -> None:
+        if namespace == names.NAMESPACE and service == "gateway":
+            for region in self.layout.regions:
+                self.parts.envoys[region.name].set_endpoints([
+                    (ip, port, zone.name)
+                    for zone in self.layout.zones_in(region.name)
+                    for ip, port in self.parts.clusters[zone.cluster].endpoints(
+                        names.NAMESPACE, "gateway")
+                ])
+
+    async def _feed_prometheus(self) -> None:
+        """Keep Prometheus scraping every pod that has an address, ready or not."""
+        last: list[Any] = []
+        while True:
+            targets = [
+                (pod["status"]["podIP"], names.POD_PORT,
+                 {"app": pod["metadata"]["labels"].get("app", ""), "zone": zone.name,
+                  "region": zone.region, "pod": pod["metadata"]["name"]})
+                for zone in self.layout.zones
+                for pod in self.parts.clusters[zone.cluster].list_pods(names.NAMESPACE)
+                if pod["status"].get("podIP")
+            ]
+            if targets != last:
+                self.parts.prometheus.set_targets("services", targets)
+                last = targets
+            await asyncio.sleep(1.0)
+
+    # ---- what is true → the AWS API's answers ----------------------------------------------------
+
+    async def _tell_truth(self) -> None:
+        while True:
+            await asyncio.gather(*(e.host_health() for e in self.parts.envoys.values()),
+                                 return_exceptions=True)
+            await self.parts.aws.put_truth(await self._truth())
+            self._truth_due.clear()
+            try:
+                await asyncio.wait_for(self._truth_due.wait(), _TRUTH_PERIOD_S)
+            except TimeoutError:
+                continue
+
+    async def _truth(self) -> dict[str, Any]:
+        lag = await self.parts.database.lag_s()
+        databases = self.parts.database.describe()
+        for view in databases.values():
+            view["lag_s"] = lag.get(view["zone"])
+        targets: dict[str, bool] = {}
+        for envoy in self.parts.envoys.values():
+            targets |= {f"{ip}:{port}": ok for (ip, port), ok in envoy.last_health.items()}
+        return {"health": self.parts.health.status(), "targets": targets, "databases": databases}
+
+    # ---- DNS ------------------------------------------------------------------------------------
+
+    def answer(self, name: str, qtype: str) -> route53.Answer | None:
+        """What the lab's DNS says: Route 53 records, RDS endpoints, Kubernetes services."""
+        return route53.resolve(
+            name,
+            qtype,
+            self.aws_state,
+            self.parts.health.healthy(),
+            self.parts.time_scale,
+            resolver=self._aws_names,
+            never_fail_over="dns-never-fails-over" in self.parts.defects,
+        ) or self._service_answer(name, qtype)
+
+
+def _flat(parts: tuple[Any, ...]) -> tuple[list[int], list[tuple[str, int]]]:
+    return ([pid for p in parts for pid in p.pids()],
+            [listener for p in parts for listener in p.listeners])
