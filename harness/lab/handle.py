@@ -214,3 +214,27 @@ def _taken_by(base: int) -> str | None:
             except OSError:
                 return f"{host}:{port} is in use (perhaps a server listening on 0.0.0.0:{port})"
     return None
+
+
+def replication(running: Running, region: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Ask for (with ``settings``: change) the object replication out of ``region``."""
+    url = f"{running.control}/replication/{region}"
+    request = urllib.request.Request(url)
+    if settings:
+        request = urllib.request.Request(url, data=json.dumps(settings).encode(), method="PUT",
+                                         headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=3.0) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
+def wait_end(running: Running) -> None:
+    """Return when the supervisor has ended."""
+    try:
+        fd = os.pidfd_open(running.pid)
+    except ProcessLookupError:
+        return
+    try:
+        _ended(fd, 1e6)
+    finally:
+        os.close(fd)

@@ -11,12 +11,17 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
+import aiohttp
+
 from harness.errors import LabError
 from harness.lab import layout as names
 from harness.lab import manifests, route53
 from harness.lab.assembly import Parts
+from harness.lab.aws.seed import db_address, lb_address
 from harness.lab.disaster import DisasterRecovery
+from harness.lab.dns import Answer, Record
 from harness.lab.hands import LabHands
+from harness.lab.services.pod import DEFECTS as SERVICE_DEFECTS
 
 log = logging.getLogger("harness.lab.platform")
 
@@ -33,9 +38,8 @@ class Platform:
         self.layout = parts.layout
         self.aws_state: dict[str, Any] = {}
         #: groups cut off now: zone names, region names, ``node:<name>``
-        self.cut: set[str] = set()
-        self._truth_due = asyncio.Event()
-        self._reboots_seen: dict[str, int] = {}
+        self.cut = parts.cut
+        self._asked_seen: dict[str, int] = {}
         self._prometheus_doomed = "prometheus-stops" in parts.defects
         self._node_timers: dict[str, asyncio.TimerHandle] = {}
         self._lock = asyncio.Lock()
@@ -52,20 +56,19 @@ class Platform:
     # ---- life ----------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Deploy the services and hook up the feeds."""
+        """Start the parts, deploy the services and hook up the feeds."""
         parts = self.parts
-        parts.database.on_change(self._truth_due.set)
-        parts.health.on_change(lambda *_: self._truth_due.set())
+        await parts.start(self.answer)
+        self._apply_aws_to_dns(await parts.aws.state())
         for cluster in parts.clusters.values():
             cluster.on_endpoints(self._endpoints_changed)
-        self._apply_aws_to_dns(await parts.aws.state())
         for zone in self.layout.zones:
             for manifest in manifests.manifests(
                 self.layout,
                 zone.cluster,
                 standby=zone.region == names.STANDBY_REGION,
                 version="v1",
-                defects=[d for d in parts.defects if d in manifests.SERVICE_DEFECTS],
+                defects=[d for d in parts.defects if d in SERVICE_DEFECTS],
             ):
                 await parts.clusters[zone.cluster].apply(manifest)
 
@@ -76,23 +79,23 @@ class Platform:
             self._tell_truth(),
             self._feed_prometheus(),
             self.parts.database.run(),
-            self.parts.health.run(),
             self.recovery.run(),
         ]
 
     async def stop(self) -> None:
         for timer in self._node_timers.values():
             timer.cancel()
-        for group in list(self.parts.network.blocked):
-            await self.parts.network.unblock(group)
+        await self.parts.network.unblock_all()
 
     async def settled(self, deadline_s: float) -> None:
         """Wait until every pod is ready, the primary's health check green and DNS answers it."""
         deadline = self.parts.clock.monotonic_s() + deadline_s
         while (missing := self._unsettled()) is not None:
             if self.parts.clock.monotonic_s() > deadline:
-                raise LabError(f"not ready after {deadline_s:.0f} s: {missing}",
-                               hint="look at logs/ below the lab's state directory")
+                raise LabError(
+                    f"not ready after {deadline_s:.0f} s: {missing}",
+                    hint="look at logs/ below the lab's state directory",
+                )
             await asyncio.sleep(0.1)
 
     def _unsettled(self) -> str | None:
@@ -119,19 +122,22 @@ class Platform:
 
     def _apply_aws_to_dns(self, state: dict[str, Any]) -> None:
         self.aws_state = state
-        self.parts.health.set_checks(state["health_checks"])
+        self.parts.health.update(state["health_checks"])
 
     async def _apply_aws_to_database(self, state: dict[str, Any]) -> None:
+        """Failovers and promotions asked for since the last look."""
+        database, west = self.parts.database, self.layout.zones[-1]
         for db in state["databases"]:
-            seen = self._reboots_seen.get(db["id"], 0)
-            if db["reboot_requests"] > seen:
-                self._reboots_seen[db["id"]] = db["reboot_requests"]
-                self.parts.database.request_failover()
-            west = self.layout.zones[-1]
-            if db["id"] == west.db_instance and db["promoted"] and (
-                "standby-never-promoted" not in self.parts.defects
-            ):
-                await self.parts.database.promote(west.name)
+            asked = db["failovers"] + db["promotions"]
+            before = self._asked_seen.get(db["id"], 0)
+            self._asked_seen[db["id"]] = asked
+            if asked == before:
+                continue
+            if db["id"] == west.db_instance:
+                if "standby-never-promoted" not in self.parts.defects:
+                    await database.promote(west.name)
+            else:
+                database.request_failover()
 
     async def _apply_aws_to_network(self, state: dict[str, Any]) -> None:
         wanted = self._cut_by(state)
@@ -143,7 +149,11 @@ class Platform:
             await self._cut(group)
         if wanted and self._prometheus_doomed:
             self._prometheus_doomed = False
-            asyncio.get_running_loop().call_later(5.0, self.parts.prometheus.kill)
+            asyncio.get_running_loop().call_later(5.0, self._kill_prometheus)
+
+    def _kill_prometheus(self) -> None:
+        if self.parts.prometheus is not None:
+            self.parts.prometheus.kill()
 
     def _cut_by(self, state: dict[str, Any]) -> set[str]:
         """Groups the AWS state cuts off: a zone whose subnets all deny, a region whose zones all are."""
@@ -237,21 +247,31 @@ class Platform:
     def _endpoints_changed(self, namespace: str, service: str, _: list[tuple[str, int]]) -> None:
         if namespace == names.NAMESPACE and service == "gateway":
             for region in self.layout.regions:
-                self.parts.envoys[region.name].set_endpoints([
-                    (ip, port, zone.name)
-                    for zone in self.layout.zones_in(region.name)
-                    for ip, port in self.parts.clusters[zone.cluster].endpoints(
-                        names.NAMESPACE, "gateway")
-                ])
+                self.parts.envoys[region.name].set_endpoints(
+                    [
+                        (ip, port, zone.name)
+                        for zone in self.layout.zones_in(region.name)
+                        for ip, port in self.parts.clusters[zone.cluster].endpoints(
+                            names.NAMESPACE, "gateway"
+                        )
+                    ]
+                )
 
     async def _feed_prometheus(self) -> None:
         """Keep Prometheus scraping every pod that has an address, ready or not."""
         last: list[Any] = []
         while True:
             targets = [
-                (pod["status"]["podIP"], names.POD_PORT,
-                 {"app": pod["metadata"]["labels"].get("app", ""), "zone": zone.name,
-                  "region": zone.region, "pod": pod["metadata"]["name"]})
+                (
+                    pod["status"]["podIP"],
+                    names.POD_PORT,
+                    {
+                        "app": pod["metadata"]["labels"].get("app", ""),
+                        "zone": zone.name,
+                        "region": zone.region,
+                        "pod": pod["metadata"]["name"],
+                    },
+                )
                 for zone in self.layout.zones
                 for pod in self.parts.clusters[zone.cluster].list_pods(names.NAMESPACE)
                 if pod["status"].get("podIP")
@@ -264,41 +284,82 @@ class Platform:
     # ---- what is true → the AWS API's answers ----------------------------------------------------
 
     async def _tell_truth(self) -> None:
+        """Keep the AWS API's answers true, at once after a change and twice a second."""
+        parts = self.parts
         while True:
-            await asyncio.gather(*(e.host_health() for e in self.parts.envoys.values()),
-                                 return_exceptions=True)
-            await self.parts.aws.put_truth(await self._truth())
-            self._truth_due.clear()
+            await asyncio.gather(
+                *(e.host_health() for e in parts.envoys.values()), return_exceptions=True
+            )
+            databases = parts.database.describe()
+            lag = await parts.database.lag_s()
+            for view in databases.values():
+                view["lag_s"] = lag.get(view["zone"])
             try:
-                await asyncio.wait_for(self._truth_due.wait(), _TRUTH_PERIOD_S)
+                await parts.aws.put_truth(
+                    health=parts.health.truth(), targets=self._targets(), databases=databases
+                )
+            except aiohttp.ClientError as error:
+                log.warning("the AWS API did not take the truth: %s", error)
+            parts.changed.clear()
+            try:
+                await asyncio.wait_for(parts.changed.wait(), _TRUTH_PERIOD_S)
             except TimeoutError:
                 continue
 
-    async def _truth(self) -> dict[str, Any]:
-        lag = await self.parts.database.lag_s()
-        databases = self.parts.database.describe()
-        for view in databases.values():
-            view["lag_s"] = lag.get(view["zone"])
-        targets: dict[str, bool] = {}
-        for envoy in self.parts.envoys.values():
-            targets |= {f"{ip}:{port}": ok for (ip, port), ok in envoy.last_health.items()}
-        return {"health": self.parts.health.status(), "targets": targets, "databases": databases}
+    def _targets(self) -> dict[str, bool]:
+        """``ip:port`` → healthy, for every gateway pod a load balancer knows.
+
+        A load balancer that is itself cut off tells nothing: its targets are not healthy.
+        """
+        return {
+            f"{ip}:{port}": ok and envoy.region not in self.cut
+            for envoy in self.parts.envoys.values()
+            for (ip, port), ok in envoy.last_health.items()
+        }
 
     # ---- DNS ------------------------------------------------------------------------------------
 
-    def answer(self, name: str, qtype: str) -> route53.Answer | None:
-        """What the lab's DNS says: Route 53 records, RDS endpoints, Kubernetes services."""
+    def answer(self, name: str, qtype: str) -> Answer | None:
+        """What the lab's DNS says: Kubernetes services, RDS endpoints, Route 53 records."""
+        if name.endswith(".lab") and f".{names.NAMESPACE}.svc." in name:
+            return self._service_answer(name, qtype)
+        if not self.aws_state:
+            return Answer(rcode="SERVFAIL")
         return route53.resolve(
             name,
             qtype,
             self.aws_state,
-            self.parts.health.healthy(),
+            self.parts.health.healthy,
             self.parts.time_scale,
-            resolver=self._aws_names,
+            self._endpoint_addresses,
             never_fail_over="dns-never-fails-over" in self.parts.defects,
-        ) or self._service_answer(name, qtype)
+        )
+
+    def _service_answer(self, name: str, qtype: str) -> Answer:
+        """A headless service: the addresses of its ready pods."""
+        for zone in self.layout.zones:
+            for service in names.SERVICES:
+                if name == self.layout.service_host(service, zone.cluster):
+                    cluster = self.parts.clusters.get(zone.cluster)
+                    ready = cluster.endpoints(names.NAMESPACE, service) if cluster else []
+                    records = [Record(name, "A", 1, ip) for ip, _ in ready if qtype == "A"]
+                    return Answer(tuple(records), zone="lab")
+        return Answer(rcode="NXDOMAIN", zone="lab")
+
+    def _endpoint_addresses(self, name: str) -> list[str] | None:
+        """Addresses behind the names RDS and the load balancers have in the AWS API."""
+        database = self.parts.database
+        for zone in self.layout.zones:
+            if name == db_address(zone.db_instance, zone.region):
+                return [self.layout.db(database.describe()[zone.db_instance]["zone"])]
+        for region in self.layout.regions:
+            if name == lb_address(region.lb_name, region.name):
+                return [self.layout.lb(region.name)]
+        return None
 
 
 def _flat(parts: tuple[Any, ...]) -> tuple[list[int], list[tuple[str, int]]]:
-    return ([pid for p in parts for pid in p.pids()],
-            [listener for p in parts for listener in p.listeners])
+    return (
+        [pid for p in parts for pid in p.pids()],
+        [listener for p in parts for listener in p.listeners],
+    )

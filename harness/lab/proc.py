@@ -90,3 +90,17 @@ def end(process: subprocess.Popen[bytes], *, grace_s: float = 2.0) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def pss_bytes(pids: list[int]) -> int:
+    """Proportional memory of ``pids`` in bytes: shared pages are counted once over all."""
+    total = 0
+    for pid in pids:
+        try:
+            rollup = Path("/proc", str(pid), "smaps_rollup").read_text()
+        except OSError:
+            continue
+        for line in rollup.splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1]) * 1024
+    return total

@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -25,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.clock import SystemClock
-from harness.errors import HarnessError
+from harness.errors import HarnessError, LabError
 from harness.lab import layout as names
 from harness.lab.assembly import Parts
 from harness.lab.control import ControlServer
+from harness.lab.handle import lock_name
 from harness.lab.layout import Layout
 from harness.lab.platform import Platform
 from harness.lab.target_file import write_target_file
@@ -86,12 +88,12 @@ class Supervisor:
             await self._down()
 
     async def _boot(self) -> None:
-        await self.parts.start()
         await self.platform.start()
         await self.control.start()
         for coroutine in self.platform.loops():
             self._keep(coroutine)
         await self.platform.settled(deadline_s=20.0)
+        self.parts.settle()
         write_target_file(self.options.state_dir, self.parts, self.options.time_scale)
 
     def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -174,6 +176,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 async def _main(options: Options) -> None:
+    # Held until this process ends, whatever way; nothing is left on disk.
+    lock = socket.socket(socket.AF_UNIX)
+    try:
+        lock.bind(lock_name(options.base))
+    except OSError as error:
+        raise LabError(f"127.{options.base}.0.0/16 belongs to another lab",
+                       hint="choose another with --base N") from error
     supervisor = Supervisor(options)
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGTERM, signal.SIGINT):

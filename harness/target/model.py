@@ -19,6 +19,8 @@ class Cluster:
     context: str
     region: str
     zone: str
+    #: nodes expected to be ready; None: at least one
+    nodes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,26 @@ class Target:
     #: ``host:port`` of the resolver to ask; None: the system's
     dns_server: str | None = None
     hosted_zone_id: str | None = None
+    #: DNS name that services use for the writable database (a CNAME), if there is one
+    db_writer_host: str | None = None
+    #: path of ``service_url`` that answers 2xx when the service is up
+    health_path: str = "/health"
     scrape_interval_s: float = 15.0
     #: environment that stock tools need to reach the target (KUBECONFIG, AWS_…)
     environment: Mapping[str, str] = field(default_factory=dict)
     simulates: tuple[str, ...] = ()
     not_simulated: tuple[str, ...] = ()
+
+    def region(self, name: str) -> Region:
+        """The region called ``name``; KeyError if the target has none."""
+        for region in self.regions:
+            if region.name == name:
+                return region
+        raise KeyError(name)
+
+    def cluster(self, name: str) -> Cluster:
+        """The cluster called ``name``; KeyError if the target has none."""
+        for cluster in self.clusters:
+            if cluster.name == name:
+                return cluster
+        raise KeyError(name)

@@ -1,0 +1,105 @@
+"""Which function undoes which kind of fault, and what it may reach.
+
+An undo record on disk is data: its ``undo_kind`` is looked up here and nowhere
+else, so a run folder can never make the harness run code of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.target.model import Target
+
+#: Modules that register undo functions, loaded before the first lookup.
+FAMILIES = ("harness.chaos.actions.network", "harness.chaos.actions.pods")
+
+
+class Reach:
+    """The connections of one target, each opened once and kept."""
+
+    def __init__(self, target: Target, connections: Any = None) -> None:
+        """``connections`` has ``aws(target, service, region)`` and ``kubernetes(target, cluster)``;
+        None: ``harness.target.connect``."""
+        self.target = target
+        self._connections = connections or importlib.import_module("harness.target.connect")
+        self._open: dict[tuple[str, ...], Any] = {}
+
+    def aws(self, service: str, region: str) -> Any:
+        """A boto3 client with deadlines."""
+        return self._kept("aws", service, region)
+
+    def kubernetes(self, cluster: str) -> Any:
+        """A ``kubernetes.client.ApiClient`` with deadlines."""
+        return self._kept("kubernetes", cluster)
+
+    def _kept(self, how: str, *what: str) -> Any:
+        key = (how, *what)
+        if key not in self._open:
+            self._open[key] = getattr(self._connections, how)(self.target, *what)
+        return self._open[key]
+
+    def warm(self) -> None:
+        """Build what an undo needs, so that it is at hand when seconds count."""
+        for region in self.target.regions:
+            self.aws("ec2", region.name)
+        for cluster in self.target.clusters:
+            self.kubernetes(cluster.name)
+
+
+@cache
+def reach_for(target_file: str) -> Reach:
+    """The (one) reach of the target described in ``target_file``."""
+    reader = importlib.import_module("harness.target.reader")
+    return Reach(reader.read_target(Path(target_file)))
+
+
+@dataclass(frozen=True)
+class ReadBack:
+    """What was seen afterwards, and whether it is what it should be."""
+
+    holds: bool
+    observed: Any
+
+
+@dataclass(frozen=True)
+class UndoFunction:
+    """How one kind of fault is undone.
+
+    ``restore`` must be safe to call any number of times, also for a fault that was
+    never made. ``read_back`` is asked until it holds or ``within_s`` (overridden by
+    the record's ``before["within_s"]``) has passed. ``restores`` is False where the
+    system must come back by itself and the harness can only look.
+    """
+
+    restore: Callable[[Mapping[str, Any], Reach], None]
+    read_back: Callable[[Mapping[str, Any], Reach], ReadBack]
+    within_s: float = 10.0
+    restores: bool = True
+
+
+_functions: dict[str, UndoFunction] = {}
+
+
+def register(kind: str, function: UndoFunction) -> None:
+    """Make ``function`` the undo of records whose ``undo_kind`` is ``kind``."""
+    _functions[kind] = function
+
+
+def undo_function(kind: str) -> UndoFunction:
+    """The undo of ``kind``; raises HarnessError for a kind this version does not know."""
+    for family in FAMILIES:
+        importlib.import_module(family)
+    try:
+        return _functions[kind]
+    except KeyError:
+        raise HarnessError(
+            f"no undo function of kind {kind!r}",
+            hint=f"undo it with the harness version that made the fault; known: "
+            f"{', '.join(sorted(_functions))}",
+        ) from None

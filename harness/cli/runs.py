@@ -1,0 +1,263 @@
+"""The verbs that run, judge, tell and undo."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.lab import STATE_DIR
+from harness.errors import ExitStatus, LabError, PlanInvalid
+
+if TYPE_CHECKING:
+    from harness.plan.model import Plan
+    from harness.target.model import Target
+    from harness.verdict.model import Verdict
+
+RUNS = Path("runs")
+
+_target_option = click.option(
+    "--target", "target_name", default="lab", show_default=True, metavar="lab|FILE",
+    help="`lab` (started if none is up, then taken down again) or a target file.")
+_rate_option = click.option("--rate", metavar="N/s", help="Planned arrivals, instead of the plan's.")
+_defect_option = click.option("--defect", metavar="NAME",
+                              help="Run against a lab with this seeded defect.")
+_runs_option = click.option("--runs", "runs_root", type=click.Path(path_type=Path), default=RUNS,
+                            show_default=True, help="Where run folders go.")
+
+
+@click.command()
+@click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path))
+@_target_option
+@_rate_option
+@_defect_option
+@_runs_option
+def run(plan_file: Path, target_name: str, rate: str | None, defect: str | None,
+        runs_root: Path) -> int:
+    """Run the game day PLAN, judge it, and write its report."""
+    from harness.plan.reader import read_plan
+
+    return _carry_out(read_plan(plan_file, rate=_rate(rate)), target_name, defect, runs_root)
+
+
+@click.command()
+@click.argument("experiment_file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--hold", default="20s", show_default=True, help="How long the fault is held.")
+@click.option("--recovery", default="40s", show_default=True, help="How long is watched after it.")
+@_target_option
+@_rate_option
+@_defect_option
+@_runs_option
+def experiment(experiment_file: Path, hold: str, recovery: str, target_name: str,
+               rate: str | None, defect: str | None, runs_root: Path) -> int:
+    """Run one Chaos Toolkit experiment FILE under traffic, with a verdict."""
+    from harness.plan.reader import plan_for_experiment
+
+    plan = plan_for_experiment(experiment_file, hold=hold, recovery=recovery, rate=_rate(rate))
+    return _carry_out(plan, target_name, defect, runs_root)
+
+
+@click.command()
+@click.option("--duration", default="60s", show_default=True, help="How long traffic is sent.")
+@_target_option
+@_rate_option
+@_defect_option
+@_runs_option
+def load(duration: str, target_name: str, rate: str | None, defect: str | None,
+         runs_root: Path) -> int:
+    """Send traffic and judge the objectives, without any fault."""
+    from harness.plan.reader import plan_for_load
+
+    plan = plan_for_load(duration=duration, rate=_rate(rate))
+    return _carry_out(plan, target_name, defect, runs_root)
+
+
+@click.command()
+@click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path))
+@_target_option
+@_rate_option
+def check(plan_file: Path, target_name: str, rate: str | None) -> int:
+    """Say what PLAN would do, what should happen then, and what stands against it.
+
+    Touches nothing. Without a lab or target that answers, only the plan is checked.
+    """
+    from harness.cli import showing
+    from harness.plan.reader import read_plan
+
+    plan = read_plan(plan_file, rate=_rate(rate))
+    showing.plan(plan)
+    target, _ = _find_target(target_name)
+    if target is None:
+        click.echo("\nno lab is up, so only the plan was checked; `harness lab up` starts one")
+        return ExitStatus.PASS
+    from harness.target.expected import expected
+    from harness.target.preflight import preflight
+
+    _same_names(plan, target)
+    showing.expected(expected(target), target)
+    checks = preflight(target)
+    showing.checks(checks)
+    return ExitStatus.PASS if all(c.ok is True for c in checks) else ExitStatus.REFUSED
+
+
+@click.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+def judge(run_dir: Path) -> int:
+    """Judge the run folder RUN again, offline; writes verdict.json."""
+    from harness.cli import showing
+
+    plan, verdict = _judge(run_dir)
+    showing.verdict(plan, verdict, run_dir)
+    return verdict.exit_status
+
+
+@click.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+def report(run_dir: Path) -> int:
+    """Write report.html, junit.xml and summary.md of the run folder RUN again, offline."""
+    _, verdict = _judge(run_dir)
+    for path in _write_reports(run_dir):
+        click.echo(str(path))
+    return verdict.exit_status
+
+
+@click.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+def recover(run_dir: Path) -> int:
+    """Undo whatever the run RUN has left in place; safe to repeat."""
+    from harness.chaos.recover import recover as undo
+
+    found = undo(run_dir)
+    click.echo(str(found))
+    return ExitStatus.PASS if found.complete else ExitStatus.UNDO_INCOMPLETE
+
+
+# ---- from a plan to a verdict ---------------------------------------------------------------
+
+
+def _rate(rate: str | None) -> str | None:
+    """``250`` means ``250/s`` on the command line and in ``make gameday RATE=250``."""
+    return f"{rate}/s" if rate and rate.replace(".", "", 1).isdigit() else rate
+
+
+def _carry_out(plan: Plan, target_name: str, defect: str | None, runs_root: Path) -> int:
+    from harness.clock import SystemClock
+    from harness.cli import showing
+    from harness.cli.progress import progress
+    from harness.conductor import Conductor, new_run_dir
+
+    clock = SystemClock()
+    run_dir = new_run_dir(runs_root, plan, clock)
+    lab_defects, kill_load_after_s = _seeded(defect, plan)
+    with _target(target_name, lab_defects) as (target, target_file), progress() as shown:
+        _same_names(plan, target)
+        Conductor(plan, target, target_file=target_file, run_dir=run_dir, root=Path.cwd(),
+                  clock=clock, progress=shown, kill_load_after_s=kill_load_after_s).run()
+    read_plan, verdict = _judge(run_dir)
+    _write_reports(run_dir)
+    showing.verdict(read_plan, verdict, run_dir)
+    return verdict.exit_status
+
+
+def _seeded(defect: str | None, plan: Plan) -> tuple[tuple[str, ...], float | None]:
+    """Defects for the lab, and when the load driver loses its process (a defect of its own)."""
+    if defect is None:
+        return (), None
+    from harness.lab.defects import DEFECTS
+
+    found = next((d for d in DEFECTS if d.name == defect), None)
+    if found is None:
+        raise LabError(f"no seeded defect named {defect!r}", hint="`harness lab defects` lists them")
+    return ((), plan.duration_s / 2) if found.where == "load" else ((defect,), None)
+
+
+def _find_target(target_name: str) -> tuple[Target | None, Path]:
+    from harness.target.reader import read_target
+
+    if target_name != "lab":
+        return read_target(Path(target_name)), Path(target_name)
+    from harness.lab import handle
+
+    running = handle.find(STATE_DIR)
+    path = STATE_DIR / "target.yaml"
+    return (read_target(path) if running else None), path
+
+
+@contextmanager
+def _target(target_name: str, defects: tuple[str, ...]) -> Iterator[tuple[Target, Path]]:
+    """The target to use; a lab that was not up is started, and taken down at the end."""
+    if target_name != "lab" and defects:
+        raise LabError("seeded defects exist only in the lab", hint="leave --target away")
+    target, path = _find_target(target_name)
+    if target is not None:
+        if target_name == "lab":
+            _require_defects(defects)
+        yield target, path.resolve()
+        return
+    from harness.lab import handle
+    from harness.target.reader import read_target
+
+    click.echo("lab: starting" + (f" with {', '.join(defects)}" if defects else ""))
+    running = handle.up(STATE_DIR, defects=defects, owner=os.getpid())
+    click.echo(f"lab: up in {running.boot_s:.1f} s")
+    try:
+        yield read_target(running.target_file), running.target_file.resolve()
+    finally:
+        handle.down(STATE_DIR)
+        click.echo("lab: down")
+
+
+def _require_defects(defects: tuple[str, ...]) -> None:
+    from harness.lab import handle
+
+    running = handle.find(STATE_DIR)
+    if running is not None and set(defects) - set(running.defects):
+        raise LabError("the lab that is up was started without that defect",
+                       hint="`harness lab down` first")
+
+
+def _same_names(plan: Plan, target: Target) -> None:
+    """The plan names what it is for; another target is refused before anything is touched."""
+    for key, wanted, found in (("primary", plan.target.primary, target.primary),
+                               ("standby", plan.target.standby, target.standby),
+                               ("service", plan.target.service, target.service_url)):
+        if wanted != found:
+            raise PlanInvalid(f"the plan is for {key} {wanted}, the target is {found}",
+                              hint=f"change target.{key} in {plan.file}, or --target")
+
+
+def _judge(run_dir: Path) -> tuple[Plan, Verdict]:
+    from harness.evidence.run import read_run, write_atomic
+    from harness.plan.model import Plan
+    from harness.verdict import judge as judge_run
+
+    evidence = read_run(run_dir)
+    plan = Plan.from_json(evidence.plan)
+    verdict = judge_run(plan, evidence)
+    write_atomic(run_dir / "verdict.json", _json(verdict.to_json()))
+    return plan, verdict
+
+
+def _write_reports(run_dir: Path) -> list[Path]:
+    from harness.evidence.run import read_run, write_atomic
+    from harness.plan.model import Plan
+    from harness.report import documents
+
+    evidence = read_run(run_dir)
+    verdict = json.loads((run_dir / "verdict.json").read_text())
+    written = []
+    for name, content in documents(Plan.from_json(evidence.plan), evidence, verdict).items():
+        write_atomic(run_dir / name, content)
+        written.append(run_dir / name)
+    return written
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+

@@ -1,0 +1,60 @@
+"""What the verbs print about plans, checks and verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from harness.plan.model import Plan
+    from harness.target.model import Target
+    from harness.target.preflight import Check
+    from harness.verdict.model import Verdict
+
+
+def plan(plan: Plan) -> None:
+    """The day in order, and what must hold."""
+    click.echo(f"{plan.name}: {plan.description}")
+    traffic = plan.traffic
+    mix = ", ".join(f"{op} {share:g}" for op, share in traffic.mix.items())
+    click.echo(f"traffic: {traffic.rate:g} arrivals/s ({traffic.arrivals}), {mix}; "
+               f"{plan.duration_s:.0f} s in all")
+    for phase in plan.phases:
+        what = f"  {plan.fault(phase.fault).experiment}" if phase.kind == "fault" else ""
+        click.echo(f"  {phase.name:18} {phase.duration_s:4.0f} s{what}")
+    click.echo("objectives:")
+    for objective in plan.objectives:
+        places = getattr(objective, "phases", None) or getattr(objective, "faults", ())
+        click.echo(f"  {objective.kind}: {objective.text}  ({', '.join(places)})")
+
+
+def expected(times: Mapping[str, Any], target: Target) -> None:
+    """How long each step of a failover should take, by the live configuration."""
+    click.echo(f"\nexpected times on {target.name}"
+               + (f" (AWS intervals divided by {target.time_scale:g})"
+                  if target.time_scale != 1 else ""))
+    because = times.get("because", {})
+    for name, value in times.items():
+        if isinstance(value, (int, float)):
+            click.echo(f"  {name:28} {value:6.1f}  {because.get(name, '')}")
+
+
+def checks(found: list[Check]) -> None:
+    """Preflight, one line a check."""
+    click.echo("\npreflight")
+    for check in found:
+        mark = {True: "ok", False: "REFUSED", None: "UNKNOWN"}[check.ok]
+        click.echo(f"  {mark:8} {check.name}: {check.detail}")
+        if check.ok is not True and check.hint:
+            click.echo(f"           try: {check.hint}")
+
+
+def verdict(plan: Plan, verdict: Verdict, run_dir: Path) -> None:
+    """The outcome, the reasons, and where the evidence lies."""
+    from harness.report import terminal
+
+    click.echo(terminal.render(plan, verdict.to_json(), colour=None))
+    click.echo(f"report: {run_dir / 'report.html'}")

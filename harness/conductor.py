@@ -1,0 +1,315 @@
+"""The day in order: preflight, baseline, each fault and its recovery, cool-down.
+
+The conductor only makes things happen and has them recorded; it judges nothing.
+Whatever happens (an error, Ctrl-C, SIGTERM), faults are undone before it returns,
+and a watchdog process undoes them if it never returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from harness import __version__
+from harness.chaos.driver import ChaosDriver
+from harness.chaos.recover import recover
+from harness.chaos.watchdog import start_watchdog
+from harness.clock import Clock
+from harness.errors import Refused, UndoIncomplete
+from harness.evidence.journal import Journal
+from harness.evidence.run import write_atomic
+from harness.load.driver import LiveFigures, LoadDriver
+from harness.load.readback import read_back
+from harness.plan.model import Fault, Phase, Plan
+from harness.target.expected import expected
+from harness.target.model import Target
+from harness.target.preflight import Check, preflight
+from harness.watch.observers import observers
+from harness.watch.series import fetch_series
+from harness.watch.watch import Watch
+
+#: How long past its hold an experiment may take (hypotheses, injection, undo) before it is stopped.
+EXPERIMENT_SLACK_S = 60.0
+LOAD_READY_S = 60.0
+READ_BACK_DEADLINE_S = 90.0
+_TICK_S = 0.25
+_PACKAGES = ("locust", "chaostoolkit", "chaostoolkit-lib", "chaostoolkit-kubernetes",
+             "chaostoolkit-aws", "boto3", "kubernetes", "prometheus-api-client")
+
+
+class Progress(Protocol):
+    """Who is told how the run goes; the command line draws it."""
+
+    def note(self, text: str) -> None: ...
+    def checks(self, checks: list[Check]) -> None: ...
+    def phase(self, phase: Phase, index: int, count: int) -> None: ...
+    def tick(self, remaining_s: float, figures: LiveFigures | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Why a run ended early."""
+
+    reason: str
+
+
+def new_run_dir(root: Path, plan: Plan, clock: Clock) -> Path:
+    """``root/<plan>/<UTC time>``, created; the time is what makes it unique."""
+    stamp = datetime.fromtimestamp(clock.wall_s(), UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    base = root / plan.name / stamp
+    run_dir, n = base, 1
+    while run_dir.exists():
+        n += 1
+        run_dir = base.with_name(f"{stamp}-{n}")
+    run_dir.mkdir(parents=True, mode=0o700)
+    return run_dir
+
+
+class Conductor:
+    """One run of one plan against one target."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        target: Target,
+        *,
+        target_file: Path,
+        run_dir: Path,
+        root: Path,
+        clock: Clock,
+        progress: Progress,
+        kill_load_after_s: float | None = None,
+    ) -> None:
+        self.plan = plan
+        self.target = target
+        self.run_dir = run_dir
+        self._target_file = target_file
+        self._root = root
+        self._clock = clock
+        self._progress = progress
+        self._kill_load_after_s = kill_load_after_s
+        self._stop = threading.Event()
+        self._stop_reason: str | None = None
+        self._load = LoadDriver(clock)
+        self._chaos: ChaosDriver | None = None
+        self._watch: Watch | None = None
+
+    # ---- the day ---------------------------------------------------------------------
+
+    def run(self) -> Stopped | None:
+        """Run the day; returns why it was stopped early, or None.
+
+        Raises Refused before anything is touched, UndoIncomplete when a fault is still in
+        place at the end.
+        """
+        self._write_plan()
+        self._refuse_or_go()
+        journal = Journal(self.run_dir / "history.jsonl", "conductor", self._clock)
+        with self._signals():
+            try:
+                self._prepare(journal)
+                self._phases(journal)
+            finally:
+                self._finish(journal)
+        return Stopped(self._stop_reason) if self._stop_reason else None
+
+    def _write_plan(self) -> None:
+        import json
+
+        recorded = self.plan.with_recorded(
+            run=self.run_dir.name,
+            started_t=self._clock.wall_s(),
+            target_description=_target_json(self.target),
+            expected=expected(self.target),
+            versions=_versions(),
+            sha256s=self._digests(),
+        )
+        document = json.dumps(recorded.to_json(), indent=1, sort_keys=True).encode()
+        write_atomic(self.run_dir / "plan.json", document)
+
+    def _digests(self) -> dict[str, str]:
+        files = [f.experiment for f in self.plan.faults] + [self.plan.traffic.locustfile]
+        return {f: hashlib.sha256((self._root / f).read_bytes()).hexdigest() for f in files}
+
+    def _refuse_or_go(self) -> None:
+        checks = preflight(self.target)
+        self._progress.checks(checks)
+        bad = [c for c in checks if c.ok is not True]
+        if bad:
+            raise Refused(
+                "preflight: " + "; ".join(f"{c.name}: {c.detail}" for c in bad),
+                hint=bad[0].hint or "`harness check PLAN` shows every check",
+            )
+
+    def _prepare(self, journal: Journal) -> None:
+        self._watch = Watch(observers(self.target), self.run_dir, self._clock)
+        journal.write(
+            "run.start",
+            run=self.run_dir.name,
+            plan=self.plan.name,
+            target=self.target.name,
+            observers=self._watch.names,
+        )
+        start_watchdog(self.run_dir, [os.getpid()])
+        self._watch.start()
+        self._progress.note("traffic: warming up")
+        traffic = self.plan.traffic
+        self._load.start(
+            self.run_dir,
+            locustfile=self._root / traffic.locustfile,
+            rate=traffic.rate,
+            arrivals=traffic.arrivals,
+            seed=traffic.seed,
+            mix=dict(traffic.mix),
+            timeout_s=traffic.timeout_s,
+            service_url=self.target.service_url,
+            dns_server=self.target.dns_server,
+            duration_s=None,
+            thresholds_s=self.plan.thresholds_s or (0.2,),
+            kill_after_s=self._kill_load_after_s,
+        )
+        self._load.wait_ready(LOAD_READY_S)
+
+    def _phases(self, journal: Journal) -> None:
+        phases = self.plan.phases
+        for index, phase in enumerate(phases):
+            if self._stop.is_set():
+                return
+            self._progress.phase(phase, index, len(phases))
+            journal.write("phase.start", phase=phase.name, fault=phase.fault)
+            try:
+                if phase.kind == "fault":
+                    assert phase.fault is not None
+                    self._fault(self.plan.fault(phase.fault))
+                else:
+                    self._wait(phase.duration_s)
+            finally:
+                journal.write("phase.end", phase=phase.name, fault=phase.fault)
+
+    def _fault(self, fault: Fault) -> None:
+        """Run one experiment to its end, its undo included."""
+        chaos = ChaosDriver(self._clock)
+        self._chaos = chaos
+        chaos.start(
+            self.run_dir,
+            experiment=self._root / fault.experiment,
+            fault=fault.name,
+            hold_s=fault.hold_s,
+            target_file=self._target_file,
+            env=dict(self.target.environment),
+        )
+        self._wait(fault.hold_s + EXPERIMENT_SLACK_S, until=lambda: chaos.poll() is not None,
+                   shown_s=fault.hold_s)
+        if chaos.poll() is None:
+            chaos.stop(self._stop_reason or "took too long")
+        else:
+            chaos.wait(5.0)
+        self._chaos = None
+
+    def _wait(
+        self,
+        duration_s: float,
+        *,
+        until: Callable[[], bool] = lambda: False,
+        shown_s: float | None = None,
+    ) -> None:
+        start = self._clock.monotonic_s()
+        while not self._stop.is_set() and not until():
+            elapsed = self._clock.monotonic_s() - start
+            if elapsed >= duration_s:
+                return
+            shown = duration_s if shown_s is None else shown_s
+            self._progress.tick(max(0.0, shown - elapsed), self._load.latest())
+            self._stop.wait(min(_TICK_S, duration_s - elapsed))
+
+    # ---- the end, whatever happened ---------------------------------------------------------
+
+    def _finish(self, journal: Journal) -> None:
+        """Undo first, then stop the traffic, then complete the evidence."""
+        undo = recover(self.run_dir) if self._open_faults() else None
+        self._progress.note("traffic: draining")
+        self._load.stop(self.plan.traffic.timeout_s + 10.0)
+        if self._stop_reason is None:
+            self._progress.note("reading back every upload")
+            read_back(
+                self.run_dir,
+                service_url=self.target.service_url,
+                dns_server=self.target.dns_server,
+                timeout_s=self.plan.traffic.timeout_s,
+                deadline_s=READ_BACK_DEADLINE_S,
+            )
+        if self._watch is not None:
+            self._watch.stop(5.0)
+        self._progress.note("fetching Prometheus series")
+        fetch_series(self.target, self.run_dir, self._clock)
+        journal.write("run.end", stopped=self._stop_reason,
+                      phases=[p.name for p in self.plan.phases])
+        journal.close()
+        if undo is not None and not undo.complete:
+            raise UndoIncomplete(
+                f"still in place: {', '.join(undo.open_faults)}",
+                hint=f"harness recover {self.run_dir}",
+            )
+
+    def _open_faults(self) -> bool:
+        from harness.chaos.undo import open_records
+
+        return bool(open_records(self.run_dir))
+
+    # ---- signals -------------------------------------------------------------------------------
+
+    def stop(self, reason: str) -> None:
+        """Ask the run to end; faults are undone at once."""
+        if self._stop_reason is None:
+            self._stop_reason = reason
+        self._stop.set()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT, SIGTERM and SIGHUP end the run in order; a second one changes nothing."""
+
+        def on_signal(number: int, _: FrameType | None) -> None:
+            self.stop(signal.Signals(number).name)
+
+        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {s: signal.signal(s, on_signal) for s in wanted}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _target_json(target: Target) -> dict[str, Any]:
+    """What the report says of the target; nothing of its environment, which may hold secrets."""
+    return {
+        "name": target.name,
+        "simulated": target.simulated,
+        "time_scale": target.time_scale,
+        "primary": target.primary,
+        "standby": target.standby,
+        "service_url": target.service_url,
+        "scrape_interval_s": target.scrape_interval_s,
+        "zones": {c.zone: c.region for c in target.clusters},
+        "databases": {d.instance: {"region": d.region, "zone": d.zone} for d in target.databases},
+        "simulates": list(target.simulates),
+        "not_simulated": list(target.not_simulated),
+    }
+
+
+def _versions() -> Mapping[str, str]:
+    found = {"harness": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        found[package] = importlib.metadata.version(package)
+    return found

@@ -1,0 +1,95 @@
+"""Reads journals the way they may really be found: cut off, torn, with lines missing.
+
+Nothing here raises for what is inside a file. Whatever cannot be used, or should be there
+and is not, is returned as a :class:`~harness.evidence.model.Gap`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.evidence.journal import END
+from harness.evidence.model import Event, Gap
+
+_FRAME = ("source", "seq", "t", "m", "kind")
+
+
+def read_lines(path: Path, label: str) -> tuple[list[Event], list[Gap]]:
+    """Events of a journal file, ordered by instant, and the gaps in it.
+
+    ``label`` names the file in gaps (its path inside the run folder). ``source.end`` lines
+    are checked and left out.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        return [], [Gap(label, "file", None, f"cannot be read: {error.strerror}")]
+    events: list[Event] = []
+    gaps: list[Gap] = []
+    lines = raw.split(b"\n")
+    if lines[-1]:
+        gaps.append(Gap(label, "line", None, f"line {len(lines)} has no end: cut off"))
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        event = _event(line, number)
+        if event is None:
+            gaps.append(Gap(label, "line", None, f"line {number} is not a journal line"))
+        else:
+            events.append(event)
+    gaps.extend(_sequence_gaps(events, label))
+    events = [event for event in events if event.kind != END]
+    events.sort(key=lambda event: (event.t, event.line))
+    return events, gaps
+
+
+def _event(line: bytes, number: int) -> Event | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(record, Mapping) or any(key not in record for key in _FRAME):
+        return None
+    t, m = instant(record["t"]), instant(record["m"])
+    seq = record["seq"]
+    if t is None or m is None or not isinstance(seq, int) or isinstance(seq, bool):
+        return None
+    data = {key: value for key, value in record.items() if key not in _FRAME}
+    return Event(str(record["source"]), seq, t, m, str(record["kind"]), data, number)
+
+
+def instant(value: Any) -> float | None:
+    """A finite number as float, else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _sequence_gaps(events: list[Event], label: str) -> list[Gap]:
+    by_source: dict[str, list[Event]] = {}
+    for event in events:
+        by_source.setdefault(event.source, []).append(event)
+    gaps = []
+    for source, mine in by_source.items():
+        numbers = [event.seq for event in mine]
+        missing = sorted(set(range(max(numbers) + 1)) - set(numbers))
+        if missing:
+            gaps.append(Gap(source, "sequence", None, f"{label}: {_some(missing)} missing"))
+        if len(set(numbers)) < len(numbers) or min(numbers) < 0:
+            gaps.append(Gap(source, "sequence", None, f"{label}: numbers used more than once"))
+        ends = [event for event in mine if event.kind == END]
+        if not ends:
+            gaps.append(Gap(source, "end", None, f"{label}: ends without {END}"))
+        elif ends[-1].data.get("count") != ends[-1].seq or ends[-1].seq != max(numbers):
+            gaps.append(Gap(source, "end", None, f"{label}: {END} does not match the lines"))
+    return gaps
+
+
+def _some(numbers: list[int]) -> str:
+    shown = ", ".join(str(number) for number in numbers[:5])
+    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+    return f"number {shown}{more}" if len(numbers) == 1 else f"numbers {shown}{more}"

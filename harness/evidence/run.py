@@ -1,0 +1,261 @@
+"""The run folder as one value.
+
+:func:`read_run` takes a folder as it was left, whole or not, and returns
+:class:`~harness.evidence.model.Evidence` with a gap for each thing that should be there
+and is not. Judging needs nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import EvidenceError, Where
+from harness.evidence.lines import instant, read_lines
+from harness.evidence.model import (
+    Event,
+    Evidence,
+    FaultRecord,
+    Gap,
+    LedgerEntry,
+    PhaseSpan,
+    Readback,
+    Sighting,
+    WorkerTally,
+)
+from harness.evidence.series import read_series
+from harness.evidence.traffic import read_ledger, read_readback, read_tally
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` (0600) so that a reader sees all of it or none.
+
+    Raises OSError; then the file is as it was before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def read_run(run_dir: Path) -> Evidence:
+    """Everything in ``run_dir``. Raises EvidenceError if it is no run folder at all."""
+    for name in ("plan.json", "history.jsonl"):
+        if not (run_dir / name).is_file():
+            raise EvidenceError(
+                f"there is no {name}",
+                hint="give the folder of one run: runs/<gameday>/<time>",
+                where=Where(str(run_dir)),
+            )
+    events, gaps = read_lines(run_dir / "history.jsonl", "history.jsonl")
+    tallies, tally_gaps = _tallies(run_dir)
+    ledger, readbacks, ledger_gaps = _ledger(run_dir)
+    series, series_gaps = read_series(run_dir / "series")
+    return evidence_from(
+        run=_run_name(events, run_dir),
+        events=events,
+        tallies=tallies,
+        ledger=ledger,
+        readbacks=readbacks,
+        series=series,
+        gaps=[*gaps, *tally_gaps, *ledger_gaps, *series_gaps],
+    )
+
+
+def evidence_from(
+    *,
+    run: str,
+    events: list[Event],
+    tallies: list[WorkerTally],
+    ledger: list[LedgerEntry],
+    readbacks: list[Readback],
+    series: Mapping[str, Any],
+    gaps: list[Gap],
+) -> Evidence:
+    """Evidence from its parts: the history is turned into phases, faults and sightings."""
+    sightings, sighting_gaps = _sightings(events)
+    phases, phase_gaps = _phases(events)
+    return Evidence(
+        run=run,
+        events=tuple(events),
+        sightings=sightings,
+        phases=phases,
+        faults=_faults(events),
+        tallies=tuple(tallies),
+        ledger=tuple(ledger),
+        readbacks=tuple(readbacks),
+        series=dict(series),
+        gaps=(*gaps, *sighting_gaps, *phase_gaps),
+    )
+
+
+def _run_name(events: list[Event], run_dir: Path) -> str:
+    starts = [event.text("run") for event in events if event.kind == "run.start"]
+    return starts[0] if starts and starts[0] else run_dir.name
+
+
+def _tallies(run_dir: Path) -> tuple[list[WorkerTally], list[Gap]]:
+    tallies, gaps = [], []
+    for path in sorted((run_dir / "tallies").glob("*.jsonl")):
+        tally, found = read_tally(path, f"tallies/{path.name}")
+        tallies.append(tally)
+        gaps.extend(found)
+    return tallies, gaps
+
+
+def _ledger(run_dir: Path) -> tuple[list[LedgerEntry], list[Readback], list[Gap]]:
+    entries: list[LedgerEntry] = []
+    readbacks: list[Readback] = []
+    gaps: list[Gap] = []
+    for path in sorted((run_dir / "ledger").glob("*.jsonl")):
+        label = f"ledger/{path.name}"
+        if path.stem == "readback":
+            readbacks, found = read_readback(path, label)
+        else:
+            written, found = read_ledger(path, label)
+            entries.extend(written)
+        gaps.extend(found)
+    if not (run_dir / "ledger" / "readback.jsonl").exists():
+        gaps.append(Gap("ledger/readback", "file", None, "no object was read back"))
+    return entries, readbacks, gaps
+
+
+def _sightings(events: list[Event]) -> tuple[tuple[Sighting, ...], list[Gap]]:
+    found, gaps = [], []
+    for event in events:
+        if event.kind != "sighting":
+            continue
+        if not event.data.get("subject") or "value" not in event.data:
+            detail = f"history.jsonl:{event.line}: a sighting of nothing"
+            gaps.append(Gap(event.source, "line", None, detail))
+            continue
+        found.append(
+            Sighting(
+                event.source,
+                event.text("subject"),
+                event.data["value"],
+                event.t,
+                event.uncertainty_s,
+            )
+        )
+    return tuple(found), gaps
+
+
+def _phases(events: list[Event]) -> tuple[tuple[PhaseSpan, ...], list[Gap]]:
+    spans: list[PhaseSpan] = []
+    gaps: list[Gap] = []
+    for event in events:
+        name = event.text("phase")
+        if event.kind == "phase.start":
+            kind = name.partition(":")[0]
+            fault = event.data.get("fault") or name.partition(":")[2] or None
+            spans.append(PhaseSpan(name, kind, fault, event.t, None))
+        elif event.kind == "phase.end":
+            for index, span in enumerate(spans):
+                if span.name == name and span.end_t is None:
+                    spans[index] = dataclasses.replace(span, end_t=event.t)
+                    break
+            else:
+                gaps.append(Gap("conductor", "phase", name, "ended but never started"))
+    for span in spans:
+        if span.end_t is None:
+            gaps.append(Gap("conductor", "phase", span.name, "started but never ended"))
+    return tuple(spans), gaps
+
+
+def _faults(events: list[Event]) -> tuple[FaultRecord, ...]:
+    records: list[FaultRecord] = []
+    for event in events:
+        if event.kind == "fault.start":
+            records.append(_started(event))
+        elif event.kind in _FOLDS:
+            index = _which(records, event)
+            if index is not None:
+                records[index] = _FOLDS[event.kind](records[index], event)
+    return tuple(records)
+
+
+def _started(event: Event) -> FaultRecord:
+    targets = event.data.get("targets")
+    return FaultRecord(
+        fault=event.text("fault"),
+        action=event.text("action"),
+        targets=tuple(str(t) for t in targets) if isinstance(targets, list) else (),
+        undo=event.text("undo") or None,
+        start_t=event.t,
+        data=event.data,
+    )
+
+
+def _which(records: list[FaultRecord], event: Event) -> int | None:
+    """The action an event belongs to: by undo id, else the first one still waiting for it."""
+    undo = event.text("undo")
+    mine = [i for i, r in enumerate(records) if r.fault == event.text("fault")]
+    if undo:
+        by_undo = [i for i, r in enumerate(records) if r.undo == undo]
+        return by_undo[0] if by_undo else None
+    waits_for = _WAITS_FOR.get(event.kind, "undo_done_t")
+    open_ones = [i for i in mine if getattr(records[i], waits_for) is None]
+    return open_ones[0] if open_ones else (mine[-1] if mine else None)
+
+
+def _made(record: FaultRecord, event: Event) -> FaultRecord:
+    start, end = instant(event.data.get("call_start_t")), instant(event.data.get("call_end_t"))
+    start = event.t if start is None else start
+    return dataclasses.replace(
+        record, call_start_t=start, call_end_t=event.t if end is None else end
+    )
+
+
+def _read_back(record: FaultRecord, event: Event) -> FaultRecord:
+    holds = event.data.get("holds")
+    return dataclasses.replace(
+        record,
+        holds=holds if isinstance(holds, bool) else None,
+        observed=event.data.get("observed"),
+    )
+
+
+def _undo_started(record: FaultRecord, event: Event) -> FaultRecord:
+    if record.undo_start_t is not None:
+        return record
+    return dataclasses.replace(record, undo_start_t=event.t)
+
+
+def _undo_done(record: FaultRecord, event: Event) -> FaultRecord:
+    return dataclasses.replace(record, undo_done_t=event.t)
+
+
+def _undo_read_back(record: FaultRecord, event: Event) -> FaultRecord:
+    restored = event.data.get("restored")
+    return dataclasses.replace(
+        record,
+        restored=restored if isinstance(restored, bool) else None,
+        restored_observed=event.data.get("observed"),
+    )
+
+
+_WAITS_FOR = {"fault.made": "call_start_t", "fault.readback": "holds"}
+_FOLDS = {
+    "fault.made": _made,
+    "fault.readback": _read_back,
+    "undo.start": _undo_started,
+    "undo.done": _undo_done,
+    "undo.readback": _undo_read_back,
+}

@@ -1,0 +1,155 @@
+"""Tallies and ledgers as values: what the load generators counted and wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.evidence.lines import instant, read_lines
+from harness.evidence.model import (
+    Event,
+    Gap,
+    Lateness,
+    LedgerEntry,
+    Readback,
+    TallyCell,
+    TallySecond,
+    WorkerTally,
+)
+
+_OUTCOMES = ("ok", "failed", "unsure", "not_sent")
+
+
+class _Bad(ValueError):
+    """A line whose content cannot be used."""
+
+
+def read_tally(path: Path, label: str) -> tuple[WorkerTally, list[Gap]]:
+    """One worker's tallies and the gaps in them."""
+    events, gaps = read_lines(path, label)
+    start: Mapping[str, Any] = {}
+    end: Mapping[str, Any] | None = None
+    seconds: list[TallySecond] = []
+    lateness: list[Lateness] = []
+    for event in sorted(events, key=lambda e: e.line):
+        try:
+            if event.kind == "tally.start":
+                start = event.data
+            elif event.kind == "tally.end":
+                end = event.data
+            elif event.kind == "tally":
+                seconds.extend(_seconds(event.data))
+                late = _histogram(event.data.get("lateness", {}))
+                if late:
+                    lateness.append(Lateness(event.t, late))
+        except _Bad as error:
+            gaps.append(Gap(event.source, "line", None, f"{label}:{event.line}: {error}"))
+    if not start:
+        gaps.append(Gap(label, "start", None, "no tally.start"))
+    if end is None:
+        gaps.append(Gap(label, "end", None, "no tally.end: the worker did not finish"))
+    worker = str(start.get("worker", path.stem))
+    return WorkerTally(worker, start, tuple(seconds), tuple(lateness), end), gaps
+
+
+def _seconds(data: Mapping[str, Any]) -> list[TallySecond]:
+    found = []
+    seconds = data.get("seconds")
+    if not isinstance(seconds, Mapping):
+        raise _Bad("a tally has no seconds")
+    for key, body in seconds.items():
+        if not isinstance(body, Mapping) or not str(key).isdigit():
+            raise _Bad(f"second {key!r} is not usable")
+        cells = body.get("cells", [])
+        if not isinstance(cells, list):
+            raise _Bad(f"cells of second {key} are not a list")
+        planned = _count(body.get("planned", 0), "planned")
+        found.append(TallySecond(int(key), planned, tuple(_cell(cell) for cell in cells)))
+    return found
+
+
+def _cell(cell: Any) -> TallyCell:
+    if not isinstance(cell, Mapping) or cell.get("outcome") not in _OUTCOMES:
+        raise _Bad("a cell has no known outcome")
+    below = cell.get("below", {})
+    if not isinstance(below, Mapping):
+        raise _Bad("below is not a mapping")
+    return TallyCell(
+        op=str(cell.get("op", "")),
+        region=str(cell.get("region") or ""),
+        zone=str(cell.get("zone") or ""),
+        outcome=str(cell["outcome"]),
+        error=str(cell.get("error") or ""),
+        n=_count(cell.get("n"), "n"),
+        bytes=_count(cell.get("bytes", 0), "bytes"),
+        latency=_histogram(cell.get("latency", {})),
+        service=_histogram(cell.get("service", {})),
+        below={str(key): _count(value, "below") for key, value in below.items()},
+    )
+
+
+def _count(value: Any, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise _Bad(f"{what} is not a count: {value!r}")
+    return value
+
+
+def _histogram(value: Any) -> dict[int, int]:
+    if not isinstance(value, Mapping):
+        raise _Bad("a histogram is not a mapping")
+    try:
+        return {int(key): _count(n, "bucket") for key, n in value.items()}
+    except ValueError as error:
+        raise _Bad(f"a histogram has a key that is no index: {error}") from error
+
+
+def read_ledger(path: Path, label: str) -> tuple[list[LedgerEntry], list[Gap]]:
+    """What one worker wrote and deleted, and the gaps."""
+    events, gaps = read_lines(path, label)
+    entries = []
+    for event in events:
+        if event.kind in ("write", "delete"):
+            entry = _entry(event)
+            if entry is None:
+                gaps.append(Gap(event.source, "line", None, f"{label}:{event.line}: no object"))
+            else:
+                entries.append(entry)
+    return entries, gaps
+
+
+def _entry(event: Event) -> LedgerEntry | None:
+    data = event.data
+    if not data.get("object") or not data.get("outcome"):
+        return None
+    size = data.get("size_bytes", 0)
+    planned_t = instant(data.get("planned_t"))
+    return LedgerEntry(
+        kind=event.kind,
+        object=str(data["object"]),
+        op=event.text("op") or event.kind,
+        sha256=event.text("sha256"),
+        size_bytes=size if isinstance(size, int) else 0,
+        planned_t=event.t if planned_t is None else planned_t,
+        outcome=str(data["outcome"]),
+        ack_t=instant(data.get("ack_t")),
+        region=event.text("region"),
+        t=event.t,
+    )
+
+
+def read_readback(path: Path, label: str) -> tuple[list[Readback], list[Gap]]:
+    """What was found of each object after the run, and the gaps."""
+    events, gaps = read_lines(path, label)
+    found = []
+    for event in events:
+        if event.kind == "readback":
+            found.append(
+                Readback(
+                    event.text("object"),
+                    event.text("result"),
+                    event.text("region"),
+                    event.text("detail"),
+                )
+            )
+    return found, gaps

@@ -1,0 +1,33 @@
+"""The table that knows every file: what PostgreSQL must hold before the services start."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from harness.lab.services.database import DATABASE, USER
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+    id text COLLATE "C" PRIMARY KEY,
+    sha256 text NOT NULL,
+    size_bytes bigint NOT NULL,
+    content_type text NOT NULL,
+    owner text NOT NULL,
+    region text NOT NULL,
+    object_key text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    deleted_at timestamptz
+);
+CREATE INDEX IF NOT EXISTS files_created_at ON files (created_at);
+"""
+
+
+async def apply_schema(host: str, port: int, *, user: str = USER, database: str = DATABASE) -> None:
+    """Create what is missing of :data:`SCHEMA`; repeatable. Raises asyncpg and OS errors."""
+    connection = await asyncpg.connect(
+        host=host, port=port, user=user, database=database, ssl=False, timeout=5.0
+    )
+    try:
+        await connection.execute(SCHEMA)
+    finally:
+        await connection.close()

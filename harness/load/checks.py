@@ -1,0 +1,91 @@
+"""What a right answer looks like; a status of 200 alone says little.
+
+Each check returns an :class:`~harness.load.outcome.Outcome`. Names of what was wrong:
+``error-body`` (a success whose body is an error), ``wrong-length``, ``checksum``,
+``content-type``, ``content-range``, ``not-a-picture``, ``wrong-width``, ``not-json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from harness.load import content, jpeg, outcome
+from harness.load.client import Exchange
+from harness.load.outcome import FAILED, OK, UNSURE, Outcome
+
+
+def whole_file(exchange: Exchange, *, sha256: str, size_bytes: int) -> Outcome:
+    """A 200 with exactly the bytes that were uploaded."""
+    result = outcome.of_read(exchange, (200,))
+    if result.outcome != OK:
+        return result
+    if hashlib.sha256(exchange.body).hexdigest() == sha256:
+        stated = exchange.header("x-checksum-sha256")
+        return Outcome(FAILED, "checksum") if stated and stated != sha256 else Outcome(OK)
+    if outcome.is_error_body(exchange):
+        return Outcome(FAILED, "error-body")
+    return Outcome(FAILED, "checksum" if len(exchange.body) == size_bytes else "wrong-length")
+
+
+def unchanged_or_whole(exchange: Exchange, *, sha256: str, size_bytes: int) -> Outcome:
+    """A 304 without body, or the whole file (the service may have lost the tag)."""
+    if not exchange.error and exchange.status == 304:
+        return Outcome(FAILED, "wrong-length") if exchange.body else Outcome(OK)
+    return whole_file(exchange, sha256=sha256, size_bytes=size_bytes)
+
+
+def part(
+    exchange: Exchange, *, expected: bytes, first: int, size_bytes: int, sha256: str
+) -> Outcome:
+    """A 206 with the bytes from ``first`` on, or the whole file in a 200."""
+    if not exchange.error and exchange.status == 200:
+        return whole_file(exchange, sha256=sha256, size_bytes=size_bytes)
+    result = outcome.of_read(exchange, (206,))
+    if result.outcome != OK:
+        return result
+    stated = f"bytes {first}-{first + len(expected) - 1}/{size_bytes}"
+    if exchange.header("content-range") != stated:
+        return Outcome(FAILED, "content-range")
+    if len(exchange.body) != len(expected):
+        return Outcome(FAILED, "wrong-length")
+    return Outcome(OK) if exchange.body == expected else Outcome(FAILED, "checksum")
+
+
+def picture(exchange: Exchange, *, width: int) -> Outcome:
+    """A 200 with a whole JPEG of this width, in pixels."""
+    result = outcome.of_read(exchange, (200,))
+    if result.outcome != OK:
+        return result
+    if outcome.is_error_body(exchange):
+        return Outcome(FAILED, "error-body")
+    if exchange.header("content-type").partition(";")[0] != content.IMAGE_TYPE:
+        return Outcome(FAILED, "content-type")
+    frame = jpeg.frame(exchange.body)
+    if frame is None:
+        return Outcome(FAILED, "not-a-picture")
+    return Outcome(OK) if frame.width == width else Outcome(FAILED, "wrong-width")
+
+
+def listing(exchange: Exchange) -> Outcome:
+    """A 200 with JSON that is not an error: a list, or an object that holds one."""
+    result = outcome.of_read(exchange, (200,))
+    if result.outcome != OK:
+        return result
+    if outcome.is_error_body(exchange):
+        return Outcome(FAILED, "error-body")
+    try:
+        document = json.loads(exchange.body)
+    except ValueError:
+        return Outcome(FAILED, "not-json")
+    values = document.values() if isinstance(document, dict) else [document]
+    return Outcome(OK) if any(isinstance(v, list) for v in values) else Outcome(FAILED, "not-json")
+
+
+def upload(exchange: Exchange, *, sha256: str) -> Outcome:
+    """A 201 (or 200) that acknowledges these very bytes; see :func:`outcome.of_write`."""
+    result = outcome.of_write(exchange, (200, 201))
+    stated = exchange.header("x-checksum-sha256")
+    if result.outcome == OK and stated and stated != sha256:
+        return Outcome(UNSURE, "checksum")
+    return result

@@ -1,0 +1,286 @@
+"""Runs Locust as a subprocess and says how it is doing; for the conductor.
+
+Locust's exit code says nothing about the traffic (a run that sent nothing ends with 0),
+so nothing here is decided by it: whether a generator was ready, is alive and ended whole
+is read from the tally file it writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness.clock import Clock, SystemClock
+from harness.errors import HarnessError
+from harness.evidence import histogram
+from harness.evidence.journal import Journal
+from harness.load import process
+from harness.load.outcome import NOT_SENT, OK
+from harness.load.settings import Settings
+
+_POLL_S = 0.1
+#: Live figures are over this many of the last whole seconds.
+LIVE_WINDOW_S = 5
+
+
+class LoadFailed(HarnessError):
+    """The traffic could not be started."""
+
+
+@dataclass(frozen=True)
+class LiveFigures:
+    """Traffic over the last seconds, for the live view (not for judging).
+
+    Rates per second over all workers; ``error_ratio`` of what was planned and answered or
+    not sent, ``p95_s`` from the planned instant. None where nothing was counted.
+    ``at_t`` is the last second covered.
+    """
+
+    at_t: int | None = None
+    planned_rate: float = 0.0
+    achieved_rate: float = 0.0
+    error_ratio: float | None = None
+    p95_s: float | None = None
+    in_flight: int = 0
+
+
+@dataclass
+class _Second:
+    planned: int = 0
+    ok: int = 0
+    bad: int = 0
+    latency: list[histogram.Histogram] = field(default_factory=list)
+
+
+class TallyReader:
+    """Follows one tally file while it is written, each line read once."""
+
+    def __init__(self, path: Path) -> None:
+        self.started = False
+        self.ended = False
+        self.in_flight = 0
+        self.seconds: dict[int, _Second] = {}
+        self._path = path
+        self._offset = 0
+
+    def poll(self) -> None:
+        """Read the lines written since the last poll; a line still being written is left."""
+        try:
+            with self._path.open("rb") as lines:
+                lines.seek(self._offset)
+                data = lines.read()
+        except FileNotFoundError:
+            return
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            self._take(json.loads(line))
+        for old in sorted(self.seconds)[: -4 * LIVE_WINDOW_S]:
+            del self.seconds[old]
+
+    def _take(self, line: Mapping[str, Any]) -> None:
+        kind = line["kind"]
+        self.started |= kind == "tally.start"
+        self.ended |= kind == "tally.end"
+        if kind != "tally":
+            return
+        self.in_flight = line["in_flight"]
+        for t, counted in line["seconds"].items():
+            second = self.seconds.setdefault(int(t), _Second())
+            second.planned += counted["planned"]
+            for cell in counted["cells"]:
+                second.ok += cell["n"] if cell["outcome"] == OK else 0
+                second.bad += cell["n"] if cell["outcome"] != OK else 0
+                if cell["outcome"] != NOT_SENT:
+                    second.latency.append(histogram.from_json(cell["latency"]))
+
+
+class LoadDriver:
+    """One run's traffic. Use it from one thread, which must outlive the traffic."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._readers: list[TallyReader] = []
+        self._logs: list[Path] = []
+        self._journal: Journal | None = None
+        self._killer: threading.Timer | None = None
+
+    def start(
+        self,
+        run_dir: Path,
+        *,
+        locustfile: Path | str,
+        rate: float,
+        arrivals: str,
+        seed: int,
+        mix: Mapping[str, float],
+        timeout_s: float,
+        service_url: str,
+        dns_server: str | None,
+        duration_s: float | None,
+        processes: int = 1,
+        thresholds_s: Sequence[float] = (0.2,),
+        kill_after_s: float | None = None,
+    ) -> None:
+        """Start ``processes`` generators that share one schedule of ``rate`` arrivals/s.
+
+        ``duration_s`` None: until :meth:`stop`. ``kill_after_s`` is a seeded defect: the
+        generators are killed (SIGKILL) that long after this call.
+        Raises LoadFailed when the locustfile does not exist.
+        """
+        if not Path(locustfile).is_file():
+            raise LoadFailed(f"there is no locustfile {locustfile}", hint="locustfiles/mixed.py")
+        self._journal = Journal(run_dir / "history.jsonl", "load", self._clock)
+        for worker in range(processes):
+            settings = Settings(
+                rate=rate,
+                arrivals=arrivals,
+                seed=seed,
+                mix=mix,
+                timeout_s=timeout_s,
+                duration_s=duration_s,
+                run_dir=run_dir.resolve(),
+                dns_server=dns_server,
+                worker=worker,
+                workers=processes,
+                thresholds_s=tuple(thresholds_s),
+            )
+            self._spawn(run_dir, Path(locustfile), service_url, settings)
+        self._journal.write("load.start", workers=processes, rate=rate)
+        if kill_after_s is not None:
+            self._killer = threading.Timer(kill_after_s, self._kill)
+            self._killer.daemon = True
+            self._killer.start()
+
+    def wait_ready(self, deadline_s: float) -> None:
+        """Return when every generator has warmed up and runs its schedule.
+
+        Raises LoadFailed, with what the generator said last, when one ends before or
+        ``deadline_s`` seconds pass.
+        """
+        give_up_m = self._clock.monotonic_s() + deadline_s
+        while True:
+            self._poll()
+            if all(reader.started for reader in self._readers):
+                return
+            for child, log in zip(self._children, self._logs, strict=True):
+                if child.poll() is not None:
+                    raise LoadFailed(
+                        "the traffic generator ended before it sent anything:\n"
+                        + process.tail(log),
+                        hint=f"the whole log is {log}",
+                    )
+            if self._clock.monotonic_s() >= give_up_m:
+                raise LoadFailed(
+                    f"the traffic generator was not ready within {deadline_s:g} s:\n"
+                    + process.tail(self._logs[0]),
+                    hint="is the service up?",
+                )
+            self._clock.sleep(_POLL_S)
+
+    def alive(self) -> bool:
+        """Whether every generator process runs."""
+        return bool(self._children) and all(c.poll() is None for c in self._children)
+
+    def latest(self) -> LiveFigures:
+        """Figures over the last whole seconds that the generators have written."""
+        self._poll()
+        known = [max(r.seconds) for r in self._readers if r.seconds]
+        in_flight = sum(r.in_flight for r in self._readers)
+        if not known:
+            return LiveFigures(in_flight=in_flight)
+        last = min(known) - 1  # the newest second is still being counted
+        window = [
+            (t, second)
+            for reader in self._readers
+            for t, second in reader.seconds.items()
+            if last - LIVE_WINDOW_S < t <= last
+        ]
+        return _live_figures(last, window, in_flight)
+
+    def stop(self, deadline_s: float) -> None:
+        """End the schedule, let the generators drain and close their evidence; then end them.
+
+        A generator that has not ended after ``deadline_s`` seconds is killed, which
+        leaves a visible gap. Safe to call again, and when nothing was started.
+        """
+        if self._killer is not None:
+            self._killer.cancel()
+        for child in self._children:
+            _signal(child, signal.SIGCONT)
+            _signal(child, signal.SIGTERM)
+        give_up_m = self._clock.monotonic_s() + deadline_s
+        for child in self._children:
+            try:
+                child.wait(max(0.0, give_up_m - self._clock.monotonic_s()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        self._poll()
+        self._write_end()
+
+    def _write_end(self) -> None:
+        if self._journal is None:
+            return
+        codes = [child.returncode for child in self._children]
+        self._journal.write(
+            "load.end",
+            exit_code=next((code for code in codes if code), 0),
+            exit_codes=codes,
+            workers_ended=sum(reader.ended for reader in self._readers),
+        )
+        self._journal.close()
+        self._journal = None
+
+    def _spawn(self, run_dir: Path, locustfile: Path, service_url: str, settings: Settings) -> None:
+        name = settings.worker_name
+        log = run_dir / "logs" / f"load-{name}.log"
+        argv = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless"]
+        argv += ["--host", service_url, "--users", "1", "--only-summary"]
+        # The child must find the harness wherever it is started from.
+        package = str(Path(harness.__file__).resolve().parents[1])
+        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
+        env = {**settings.environment(), "PYTHONPATH": path}
+        self._children.append(process.spawn(argv, log=log, env=env))
+        self._logs.append(log)
+        self._readers.append(TallyReader(run_dir / "tallies" / f"{name}.jsonl"))
+
+    def _poll(self) -> None:
+        for reader in self._readers:
+            reader.poll()
+
+    def _kill(self) -> None:
+        for child in self._children:
+            _signal(child, signal.SIGKILL)
+
+
+def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    if child.poll() is None:
+        child.send_signal(number)
+
+
+def _live_figures(last: int, window: list[tuple[int, _Second]], in_flight: int) -> LiveFigures:
+    """Figures of ``window``: (second, counts of one worker in it), up to second ``last``."""
+    span_s = max(1, len({t for t, _ in window}))
+    ok = sum(second.ok for _, second in window)
+    bad = sum(second.bad for _, second in window)
+    latency = histogram.merge(part for _, second in window for part in second.latency)
+    p95 = histogram.quantile_us(latency, 0.95)
+    return LiveFigures(
+        at_t=last,
+        planned_rate=sum(second.planned for _, second in window) / span_s,
+        achieved_rate=ok / span_s,
+        error_ratio=bad / (ok + bad) if ok + bad else None,
+        p95_s=p95.high / 1e6 if p95 else None,
+        in_flight=in_flight,
+    )

@@ -1,0 +1,148 @@
+"""What a generator process is told: read once, from the environment, into one value.
+
+The driver passes the plan this way; a user who runs plain ``locust`` sets the same
+variables or nothing at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import PlanInvalid
+from harness.load.arrivals import POISSON
+
+DEFAULT_RATE = 50.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Durations in seconds, ``rate`` in arrivals per second over all workers.
+
+    ``mix`` maps operation names to shares; empty means the weights of the locustfile.
+    ``run_dir`` None: no evidence is written.
+    """
+
+    rate: float = DEFAULT_RATE
+    arrivals: str = POISSON
+    seed: int = 0
+    mix: Mapping[str, float] = field(default_factory=dict)
+    timeout_s: float = 5.0
+    duration_s: float | None = None
+    ramp_s: float = 0.0
+    run_dir: Path | None = None
+    dns_server: str | None = None
+    worker: int = 0
+    workers: int = 1
+    thresholds_s: tuple[float, ...] = (0.2,)
+    max_in_flight: int = 400
+    connection_age_s: float = 10.0
+    virtual_users: int = 20
+    warm_up_files: int = 90
+    warm_up_images: int = 10
+    warm_up_s: float = 60.0
+    user: str = "lab"
+    password: str = "lab"
+
+    @property
+    def worker_name(self) -> str:
+        return f"w{self.worker}"
+
+    def environment(self) -> dict[str, str]:
+        """The variables from which :func:`from_environment` makes this value again.
+
+        The login is left out: a child process inherits it from the environment it was
+        given in, and it is written nowhere.
+        """
+        return {
+            "RATE": str(self.rate),
+            "ARRIVALS": self.arrivals,
+            "SEED": str(self.seed),
+            "MIX": ",".join(f"{name}={share}" for name, share in self.mix.items()),
+            "TIMEOUT": str(self.timeout_s),
+            "DURATION": "" if self.duration_s is None else str(self.duration_s),
+            "RAMP": str(self.ramp_s),
+            "HARNESS_RUN_DIR": str(self.run_dir or ""),
+            "HARNESS_DNS": self.dns_server or "",
+            "HARNESS_WORKER": str(self.worker),
+            "HARNESS_WORKERS": str(self.workers),
+            "HARNESS_THRESHOLDS": ",".join(str(s) for s in self.thresholds_s),
+            "HARNESS_MAX_IN_FLIGHT": str(self.max_in_flight),
+            "HARNESS_CONNECTION_AGE": str(self.connection_age_s),
+            "HARNESS_VIRTUAL_USERS": str(self.virtual_users),
+            "HARNESS_WARM_UP_FILES": str(self.warm_up_files),
+            "HARNESS_WARM_UP_IMAGES": str(self.warm_up_images),
+            "HARNESS_WARM_UP_LIMIT": str(self.warm_up_s),
+        }
+
+
+def from_environment(env: Mapping[str, str]) -> Settings:
+    """Settings from variables; one that is unset or empty keeps its default.
+
+    Durations are in seconds (``5`` or ``5s``), a rate is ``200`` or ``200/s``.
+    Raises PlanInvalid naming the variable that cannot be read.
+    """
+    default = Settings()
+    reader = _Reader(env)
+    thresholds = reader.text("HARNESS_THRESHOLDS")
+    duration_s = reader.number("DURATION", -1.0)
+    return Settings(
+        rate=reader.number("RATE", default.rate),
+        arrivals=reader.text("ARRIVALS") or default.arrivals,
+        seed=reader.whole("SEED", default.seed),
+        mix=reader.mix("MIX"),
+        timeout_s=reader.number("TIMEOUT", default.timeout_s),
+        duration_s=duration_s if duration_s >= 0 else None,
+        ramp_s=reader.number("RAMP", default.ramp_s),
+        run_dir=Path(env["HARNESS_RUN_DIR"]) if reader.text("HARNESS_RUN_DIR") else None,
+        dns_server=reader.text("HARNESS_DNS") or None,
+        worker=reader.whole("HARNESS_WORKER", default.worker),
+        workers=reader.whole("HARNESS_WORKERS", default.workers),
+        thresholds_s=(
+            tuple(reader.parse("HARNESS_THRESHOLDS", part) for part in thresholds.split(","))
+            if thresholds
+            else default.thresholds_s
+        ),
+        max_in_flight=reader.whole("HARNESS_MAX_IN_FLIGHT", default.max_in_flight),
+        connection_age_s=reader.number("HARNESS_CONNECTION_AGE", default.connection_age_s),
+        virtual_users=reader.whole("HARNESS_VIRTUAL_USERS", default.virtual_users),
+        warm_up_files=reader.whole("HARNESS_WARM_UP_FILES", default.warm_up_files),
+        warm_up_images=reader.whole("HARNESS_WARM_UP_IMAGES", default.warm_up_images),
+        warm_up_s=reader.number("HARNESS_WARM_UP_LIMIT", default.warm_up_s),
+        user=reader.text("HARNESS_USER") or default.user,
+        password=reader.text("HARNESS_PASSWORD") or default.password,
+    )
+
+
+class _Reader:
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+
+    def text(self, name: str) -> str:
+        return self._env.get(name, "").strip()
+
+    def number(self, name: str, default: float) -> float:
+        text = self.text(name)
+        return self.parse(name, text) if text else default
+
+    def whole(self, name: str, default: int) -> int:
+        value = self.number(name, float(default))
+        if value != int(value):
+            raise PlanInvalid(f"{name}={value:g} is not a whole number", hint=f"{name}={default}")
+        return int(value)
+
+    def mix(self, name: str) -> dict[str, float]:
+        shares = {}
+        for part in filter(None, self.text(name).split(",")):
+            op, equals, share = part.partition("=")
+            if not equals:
+                raise PlanInvalid(f"{name}: {part!r} has no share", hint="download=70,upload=30")
+            shares[op.strip()] = self.parse(name, share)
+        return shares
+
+    def parse(self, name: str, text: str) -> float:
+        try:
+            return float(text.strip().removesuffix("/s").removesuffix("s"))
+        except ValueError as error:
+            raise PlanInvalid(f"{name}={text!r} is not a number", hint=f"{name}=5") from error

@@ -1,0 +1,289 @@
+"""What a game day is, as immutable values.
+
+A plan says what is done (traffic, faults, phases) and what must hold (objectives).
+Durations are in seconds, rates in arrivals per second, percentages are kept as
+fractions (``0.999``). A plan survives ``to_json`` → ``from_json`` unchanged, with the
+text it was read from, because the judge reads it from the run folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeAlias
+
+PhaseKind = Literal["baseline", "fault", "recovery", "cool-down"]
+Arrivals = Literal["poisson", "even"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of a run. ``name`` is as in ``in:`` of an objective."""
+
+    name: str
+    kind: PhaseKind
+    fault: str | None
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class TargetNames:
+    """What is tested, by the names clients use."""
+
+    service: str
+    primary: str
+    standby: str
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Open arrivals: ``rate`` per second, shared among operations by ``mix`` (shares)."""
+
+    locustfile: str
+    rate: float
+    arrivals: Arrivals
+    seed: int
+    mix: Mapping[str, float]
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One experiment, held for ``hold_s``, then watched for ``recovery_s``."""
+
+    name: str
+    experiment: str
+    hold_s: float
+    recovery_s: float
+    title: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class _InPhases:
+    """An objective judged once per phase named. ``text`` is the user's own wording."""
+
+    text: str
+    phases: tuple[str, ...]
+    line: int
+
+
+@dataclass(frozen=True)
+class _OfFaults:
+    """An objective judged once per fault named."""
+
+    text: str
+    faults: tuple[str, ...]
+    line: int
+
+
+@dataclass(frozen=True)
+class Availability(_InPhases):
+    """At least this fraction of the planned arrivals succeeded."""
+
+    kind: ClassVar[str] = "availability"
+    at_least: float
+
+
+@dataclass(frozen=True)
+class ErrorRate(_InPhases):
+    """Less than this fraction of the arrivals sent failed or may have failed."""
+
+    kind: ClassVar[str] = "error rate"
+    below: float
+
+
+@dataclass(frozen=True)
+class Latency(_InPhases):
+    """At least ``fraction`` of the answers took no longer than ``below_s`` seconds."""
+
+    kind: ClassVar[str] = "latency"
+    fraction: float
+    below_s: float
+
+
+@dataclass(frozen=True)
+class Throughput(_InPhases):
+    """At least this fraction of the planned arrivals was answered successfully per second."""
+
+    kind: ClassVar[str] = "throughput"
+    at_least: float
+
+
+@dataclass(frozen=True)
+class Recovery(_OfFaults):
+    """The service is good again, and stays so, within this many seconds of the landing."""
+
+    kind: ClassVar[str] = "recovery"
+    within_s: float
+
+
+@dataclass(frozen=True)
+class Failover(_OfFaults):
+    """The standby region serves, reads and writes, within this many seconds of the landing."""
+
+    kind: ClassVar[str] = "failover"
+    within_s: float
+
+
+@dataclass(frozen=True)
+class Failback(_OfFaults):
+    """The primary region serves again within this many seconds of its restoration."""
+
+    kind: ClassVar[str] = "failback"
+    within_s: float
+
+
+@dataclass(frozen=True)
+class Durability(_OfFaults):
+    """No acknowledged upload is missing or altered afterwards, save within ``rpo_s``."""
+
+    kind: ClassVar[str] = "durability"
+    rpo_s: float
+
+
+@dataclass(frozen=True)
+class Agreement(_InPhases):
+    """Client and Prometheus count the same, within this fraction."""
+
+    kind: ClassVar[str] = "agreement"
+    within: float
+
+
+Objective: TypeAlias = (
+    Availability
+    | ErrorRate
+    | Latency
+    | Throughput
+    | Recovery
+    | Failover
+    | Failback
+    | Durability
+    | Agreement
+)
+OBJECTIVES: tuple[type[Any], ...] = (
+    Availability,
+    ErrorRate,
+    Latency,
+    Throughput,
+    Recovery,
+    Failover,
+    Failback,
+    Durability,
+    Agreement,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A game day.
+
+    ``file``, ``text`` and ``sha256`` are the document it was read from. ``recorded`` holds
+    what was learnt when the run began (``target_description``, ``expected``, ``versions``…):
+    top-level keys of ``plan.json`` that are not part of the plan itself.
+    """
+
+    version: int
+    name: str
+    description: str
+    target: TargetNames
+    traffic: Traffic
+    baseline_s: float
+    faults: tuple[Fault, ...]
+    cool_down_s: float
+    objectives: tuple[Objective, ...]
+    file: str
+    text: str
+    sha256: str
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """Every phase in order, with its planned duration."""
+        phases = [Phase("baseline", "baseline", None, self.baseline_s)]
+        for fault in self.faults:
+            phases.append(Phase(f"fault:{fault.name}", "fault", fault.name, fault.hold_s))
+            phases.append(Phase(f"recovery:{fault.name}", "recovery", fault.name, fault.recovery_s))
+        if self.cool_down_s > 0:
+            phases.append(Phase("cool-down", "cool-down", None, self.cool_down_s))
+        return tuple(phases)
+
+    @property
+    def duration_s(self) -> float:
+        """Planned seconds of traffic, all phases together."""
+        return sum(phase.duration_s for phase in self.phases)
+
+    @property
+    def thresholds_s(self) -> tuple[float, ...]:
+        """Latencies below which the load generator counts exactly, ascending."""
+        return tuple(sorted({o.below_s for o in self.objectives if isinstance(o, Latency)}))
+
+    @property
+    def expected(self) -> Mapping[str, Any]:
+        """Expected failover times recorded by the conductor, or empty."""
+        found = self.recorded.get("expected")
+        return found if isinstance(found, Mapping) else {}
+
+    def fault(self, name: str) -> Fault:
+        """The fault called ``name``; KeyError if there is none."""
+        for fault in self.faults:
+            if fault.name == name:
+                return fault
+        raise KeyError(name)
+
+    def with_recorded(self, **recorded: Any) -> Plan:
+        """This plan with more top-level keys to write into ``plan.json``."""
+        clash = set(recorded) & _OWN_KEYS
+        if clash:
+            raise ValueError(f"keys of the plan itself: {sorted(clash)}")
+        return dataclasses.replace(self, recorded={**self.recorded, **recorded})
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready object that :meth:`from_json` turns back into an equal plan."""
+        own = {key: _plain(getattr(self, key)) for key in sorted(_OWN_KEYS)}
+        own["objectives"] = [{"kind": o.kind, **_plain(o)} for o in self.objectives]
+        return {**own, **_plain(dict(self.recorded))}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Plan:
+        """Inverse of :meth:`to_json`. Raises KeyError, TypeError or ValueError on other input."""
+        kinds = {kind.kind: kind for kind in OBJECTIVES}
+        objectives = []
+        for entry in document["objectives"]:
+            fields = {key: _frozen(value) for key, value in entry.items() if key != "kind"}
+            objectives.append(kinds[entry["kind"]](**fields))
+        traffic = Traffic(**document["traffic"])
+        return cls(
+            version=int(document["version"]),
+            name=str(document["name"]),
+            description=str(document["description"]),
+            target=TargetNames(**document["target"]),
+            traffic=traffic,
+            baseline_s=float(document["baseline_s"]),
+            faults=tuple(Fault(**fault) for fault in document["faults"]),
+            cool_down_s=float(document["cool_down_s"]),
+            objectives=tuple(objectives),
+            file=str(document["file"]),
+            text=str(document["text"]),
+            sha256=str(document["sha256"]),
+            recorded={key: value for key, value in document.items() if key not in _OWN_KEYS},
+        )
+
+
+_OWN_KEYS = {f.name for f in dataclasses.fields(Plan)} - {"recorded"}
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, mappings and tuples as JSON objects and arrays."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

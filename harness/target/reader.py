@@ -1,0 +1,192 @@
+"""Reading and writing target files, strictly.
+
+A misspelt key in a target file could send faults to the wrong place, so nothing
+is guessed: unknown keys, wrong types, duplicate keys and references to regions
+that are not described are refused with file, line and key, before anything is
+touched. Relative ``kubeconfig`` paths count from the target file's folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.errors import PlanInvalid, Where
+from harness.target.model import Cluster, Database, Region, Target
+
+_EXAMPLE = "see docs/target-example.yaml"
+_KEYS = {
+    None: [f.name for f in dataclasses.fields(Target)],
+    "regions": [f.name for f in dataclasses.fields(Region)],
+    "clusters": [f.name for f in dataclasses.fields(Cluster)],
+    "databases": [f.name for f in dataclasses.fields(Database)],
+}
+_URLS = ("service_url", "prometheus_url", "alertmanager_url", "aws_endpoint_url")
+
+
+def read_target(path: Path) -> Target:
+    """The target described by the YAML file ``path``.
+
+    Raises PlanInvalid naming the file, line and key of the first thing wrong.
+    """
+    document = _load(path)
+    _refuse_unknown_keys(document, path)
+    target = _build(document, path)
+    for key, message, hint in _contradictions(target):
+        raise PlanInvalid(message, hint=hint, where=_where(document, path, key))
+    kubeconfig = Path(target.kubeconfig).expanduser()
+    if not kubeconfig.is_absolute():
+        kubeconfig = path.resolve().parent / kubeconfig
+    return dataclasses.replace(target, kubeconfig=str(kubeconfig))
+
+
+def write_target(target: Target, path: Path) -> None:
+    """Write ``target`` as YAML that :func:`read_target` reads back equal. Mode 0600, atomic."""
+    from ruamel.yaml import YAML
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    yaml = YAML()
+    yaml.default_flow_style = False
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "w", encoding="utf-8") as out:
+        yaml.dump(json.loads(json.dumps(dataclasses.asdict(target))), out)
+    os.replace(part, path)
+
+
+def _load(path: Path) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanInvalid(
+            f"the target file cannot be read: {error}",
+            hint="give a target file, or `lab` after `harness lab up`",
+            where=Where(str(path)),
+        ) from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = Where(str(path), mark.line + 1, mark.column + 1) if mark else Where(str(path))
+        raise PlanInvalid(f"not YAML: {error.problem}", hint=_EXAMPLE, where=where) from error
+    except YAMLError as error:
+        raise PlanInvalid(f"not YAML: {error}", hint=_EXAMPLE, where=Where(str(path))) from error
+    if not isinstance(document, dict):
+        raise PlanInvalid(
+            "a target file is a mapping of keys to values", hint=_EXAMPLE, where=Where(str(path), 1)
+        )
+    return document
+
+
+def _refuse_unknown_keys(document: Any, path: Path) -> None:
+    for section, known in _KEYS.items():
+        items = [((), document)] if section is None else _items(document, section)
+        for loc, item in items:
+            for key in item:
+                if key not in known:
+                    close = get_close_matches(str(key), known, n=1)
+                    hint = f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}"
+                    place = _where(document, path, (*loc, key))
+                    raise PlanInvalid(f"unknown key `{key}`", hint=hint, where=place)
+
+
+def _items(document: Any, section: str) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
+    value = document.get(section)
+    for index, item in enumerate(value if isinstance(value, list) else ()):
+        if isinstance(item, dict):
+            yield (section, index), item
+
+
+def _build(document: Any, path: Path) -> Target:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        text = json.dumps(document)
+    except TypeError as error:
+        raise PlanInvalid(
+            f"a value has a type that is not allowed: {error}",
+            hint="quote dates and times",
+            where=Where(str(path)),
+        ) from error
+    try:
+        # JSON mode: strict about str/int/bool, yet a list may become a tuple.
+        return TypeAdapter(Target).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        more = error.error_count() - 1
+        message = first["msg"].lower() + (f" (and {more} more)" if more else "")
+        hint = _EXAMPLE
+        if first["type"] == "string_type" and isinstance(first["input"], int | float):
+            hint = f'put it in quotes: "{first["input"]}"'
+        where = _where(document, path, first["loc"])
+        raise PlanInvalid(message, hint=hint, where=where) from error
+
+
+def _contradictions(target: Target) -> Iterator[tuple[tuple[Any, ...], str, str]]:
+    """Places (key path), messages and hints of what contradicts itself."""
+    names = [region.name for region in target.regions]
+    listed = f"described regions: {', '.join(names) or 'none'}"
+    if target.primary == target.standby:
+        yield ("standby",), "primary and standby are the same region", listed
+    for key in ("primary", "standby"):
+        if getattr(target, key) not in names:
+            yield (key,), f"region `{getattr(target, key)}` is not described", listed
+    for section, items in (("clusters", target.clusters), ("databases", target.databases)):
+        for index, item in enumerate(items):
+            if item.region not in names:
+                yield (section, index, "region"), f"region `{item.region}` is not described", listed
+    yield from _duplicates("regions", "name", names)
+    yield from _duplicates("clusters", "name", [c.name for c in target.clusters])
+    yield from _duplicates("databases", "instance", [d.instance for d in target.databases])
+    if not target.time_scale >= 1:
+        yield ("time_scale",), "time_scale must be 1 (a real cloud) or more", "write `1`"
+    if not target.scrape_interval_s > 0:
+        yield ("scrape_interval_s",), "must be above 0", "as in the scrape configuration"
+    if not target.health_path.startswith("/"):
+        yield ("health_path",), "a path begins with `/`", "for example `/health`"
+    for key in _URLS:
+        url = getattr(target, key)
+        if url is not None and not _is_url(url):
+            yield (key,), f"`{url}` is not a URL", "for example `https://host:port`"
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _duplicates(
+    section: str, key: str, names: Sequence[str]
+) -> Iterator[tuple[tuple[Any, ...], str, str]]:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield (section, index, key), f"`{name}` is described twice", "names must differ"
+
+
+def _where(document: Any, path: Path, loc: Sequence[Any]) -> Where:
+    """Line and column of the deepest part of ``loc`` that exists in the document."""
+    line = column = None
+    node = document
+    for step in loc:
+        try:
+            if isinstance(node, dict):
+                line, column = node.lc.key(step)
+            else:
+                line, column = node.lc.item(step)
+            node = node[step]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            break
+    key = ".".join(str(step) for step in loc)
+    if line is None:
+        return Where(str(path), 1, 1, key or None)
+    return Where(str(path), line + 1, column + 1, key or None)

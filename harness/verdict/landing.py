@@ -1,0 +1,168 @@
+"""Whether a fault really landed, and when.
+
+The call that makes a fault may be accepted and change nothing. So a fault counts as landed
+only when its read-back held *and* something that did not make it saw it: pods that are
+gone, a zone without healthy targets, a red health check, or no success served from there.
+A fault that did not land proves nothing: everything said about it is unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.evidence.model import Sighting
+from harness.verdict.case import Case, number_of, uids_of
+from harness.verdict.model import Finding, Measured, Outcome
+
+NEVER_LANDED = "fault never landed"
+#: Seconds in a row without a success from a zone or region that says it is gone.
+_QUIET_SECONDS = 3
+
+
+@dataclass(frozen=True)
+class Landing:
+    """``[low, high]`` is when the first call that made the fault ran; ``seen_by`` who saw it.
+
+    ``why_not`` is empty when the fault landed.
+    """
+
+    fault: str
+    low: float
+    high: float
+    seen_by: tuple[str, ...]
+    why_not: str
+
+    @property
+    def landed(self) -> bool:
+        return not self.why_not
+
+
+def landing(case: Case, fault: str) -> Landing:
+    """The landing of one fault of the plan."""
+    actions = case.actions(fault)
+    made = [a for a in actions if a.call_start_t is not None and a.call_end_t is not None]
+    if not made:
+        return Landing(fault, 0.0, 0.0, (), f"{NEVER_LANDED}: no record that it was made")
+    first = min(made, key=lambda action: action.call_start_t or 0.0)
+    low, high = first.call_start_t or 0.0, first.call_end_t or 0.0
+    why_not = ""
+    seen_by: tuple[str, ...] = ()
+    if len(made) < len(actions):
+        why_not = f"{NEVER_LANDED} whole: {len(actions) - len(made)} of its actions were not made"
+    elif any(action.holds is None for action in actions):
+        why_not = f"{NEVER_LANDED} as far as is known: it was not read back"
+    elif not all(action.holds for action in actions):
+        why_not = f"{NEVER_LANDED}: read back, it does not hold"
+    else:
+        seen_by = _witnesses(case, fault, low)
+        if not seen_by:
+            why_not = f"{NEVER_LANDED}: nothing but the call that made it saw it"
+    return Landing(fault, low, high, seen_by, why_not)
+
+
+def judge_landing(case: Case, landed: Landing) -> Finding:
+    """The finding "fault landed"."""
+    return Finding(
+        objective="fault landed",
+        phase=f"fault:{landed.fault}",
+        outcome=Outcome.PASS if landed.landed else Outcome.UNKNOWN,
+        measured=Measured(landed.high, landed.low, landed.high, "s since epoch")
+        if landed.landed
+        else None,
+        required="made, read back, and seen by something other than the call that made it",
+        because=landed.why_not or "seen by " + "; ".join(landed.seen_by),
+        evidence=("history.jsonl fault.start, fault.made, fault.readback, sighting",),
+    )
+
+
+def _witnesses(case: Case, fault: str, since_t: float) -> tuple[str, ...]:
+    scope = case.scope(fault)
+    until_t = case.undo_start(fault) or since_t
+    if scope.kind == "pods":
+        recovery = case.span(f"recovery:{fault}")
+        end_t = recovery.end_t if recovery and recovery.end_t else until_t
+        return _pods_gone(case, fault, since_t, end_t)
+    found: list[str] = []
+    for zone in scope.zones:
+        found += _zone_gone(case, zone, since_t, until_t)
+    for region in scope.regions:
+        found += _region_gone(case, region, since_t, until_t)
+    if scope.kind == "other":
+        found += [
+            f"{s.source}: {s.subject} changed"
+            for s in case.evidence.sightings
+            if since_t <= s.t <= until_t
+        ][:3]
+    return tuple(found)
+
+
+def _pods_gone(case: Case, fault: str, since_t: float, until_t: float) -> tuple[str, ...]:
+    """Observers who had seen every targeted pod and then saw it no more."""
+    targets = " ".join(t for action in case.actions(fault) for t in action.targets)
+    before: dict[str, frozenset[str]] = {}
+    wanted: set[str] = set()
+    gone: dict[str, str] = {}
+    for sighting in case.sightings("pods:"):
+        uids = uids_of(sighting.value)
+        if sighting.t < since_t:
+            wanted |= {uid for uid in uids if uid in targets}
+        elif sighting.t <= until_t and isinstance(sighting.value, dict):
+            for uid in before.get(sighting.subject, frozenset()) - uids:
+                gone.setdefault(uid, sighting.subject)
+        before[sighting.subject] = uids or before.get(sighting.subject, frozenset())
+    if not wanted or not wanted <= set(gone):
+        return ()
+    subjects = sorted({gone[uid] for uid in wanted})
+    return tuple(f"{subject} lost the pods named" for subject in subjects)
+
+
+def _during(case: Case, subject: str, since_t: float, until_t: float) -> list[Sighting]:
+    return [s for s in case.evidence.seen(subject) if since_t <= s.t <= until_t]
+
+
+def _zone_gone(case: Case, zone: str, since_t: float, until_t: float) -> list[str]:
+    found = []
+    if any(
+        number_of(s.value, "healthy") == 0
+        for s in _during(case, f"targets:{zone}", since_t, until_t)
+    ):
+        found.append(f"targets:{zone}: none healthy")
+    nodes = f"nodes:{case.cluster_of(zone)}"
+    if any(number_of(s.value, "ready") == 0 for s in _during(case, nodes, since_t, until_t)):
+        found.append(f"{nodes}: none ready")
+    if _served_no_more(case, since_t, until_t, zone=zone):
+        found.append(f"clients: no success from {zone}")
+    return found
+
+
+def _region_gone(case: Case, region: str, since_t: float, until_t: float) -> list[str]:
+    found = []
+    subject = f"health_check:{region}"
+    if any(s.value == "unhealthy" for s in _during(case, subject, since_t, until_t)):
+        found.append(f"{subject}: unhealthy")
+    if _served_no_more(case, since_t, until_t, region=region):
+        found.append(f"clients: no success from {region}")
+    return found
+
+
+def _served_no_more(
+    case: Case, since_t: float, until_t: float, *, zone: str = "", region: str = ""
+) -> bool:
+    """Successes came from there before, and then none for some seconds in which others were due."""
+
+    def served(second: int) -> bool:
+        return any(
+            (cell.zone == zone if zone else cell.region == region)
+            for cell in case.by_second.at(second).ok_cells()
+        )
+
+    before = range(int(since_t) - 5, int(since_t))
+    if not any(served(second) for second in before):
+        return False
+    run = 0
+    for second in range(int(since_t) + 1, int(until_t)):
+        due = case.by_second.at(second).planned > 0
+        run = run + 1 if due and not served(second) else 0
+        if run >= _QUIET_SECONDS:
+            return True
+    return False

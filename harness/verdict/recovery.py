@@ -1,0 +1,127 @@
+"""When the service was good again, and stayed so.
+
+Recovery is the first instant from which every window of a few seconds is good, to the
+end of the time watched: a service that comes back and falls over again has not recovered.
+The instant is known to a second, so the recovery time is an interval and is judged as one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from harness.plan.model import Failback, Latency, Recovery
+from harness.verdict.case import Case
+from harness.verdict.landing import Landing
+from harness.verdict.model import Finding, Measured, Outcome, judge_at_most
+
+#: Of the planned arrivals of a window, this share must succeed.
+GOOD = 0.99
+#: A window has at least this many seconds, and at least this many planned arrivals, so that
+#: one failure among few arrivals does not count as an outage.
+WINDOW_S = 3
+WINDOW_ARRIVALS = 100
+
+
+@dataclass(frozen=True)
+class Held:
+    """The condition holds from an instant in ``[low, high]`` to the end of the time watched.
+
+    ``held`` is True, False (it does not hold at the end) or None (not known); ``relapses``
+    counts how often it was lost again after having been regained.
+    """
+
+    held: bool | None
+    low: float
+    high: float
+    relapses: int
+    because: str
+
+
+def held_from(case: Case, start_t: float, end_t: float, latency: Latency | None) -> Held:
+    """From when the service was good, between two instants."""
+    window = max(WINDOW_S, math.ceil(WINDOW_ARRIVALS / case.plan.traffic.rate))
+    first, last = math.floor(start_t), math.floor(end_t) - window
+    if last < first:
+        return Held(None, start_t, end_t, 0, "the time watched is too short to tell")
+    states = [_good(case, range(s, s + window), latency) for s in range(first, last + 1)]
+    relapses = sum(
+        1
+        for index in range(1, len(states))
+        if states[index] is False and states[index - 1] is True and False in states[:index]
+    )
+    if states[-1] is not True:
+        because = "not good at the end" if states[-1] is False else "too little traffic to tell"
+        return Held(states[-1], start_t, end_t, relapses, because)
+    bad = [first + index for index, state in enumerate(states) if state is False]
+    doubtful = [first + index for index, state in enumerate(states) if state is not True]
+    low = max(start_t, float(bad[-1])) if bad else start_t
+    high = max(start_t, float(doubtful[-1] + 1)) if doubtful else start_t
+    because = f"lost again {relapses} times" if relapses else "stays good"
+    return Held(True, low, high, relapses, because)
+
+
+def _good(case: Case, seconds: range, latency: Latency | None) -> bool | None:
+    """Whether the arrivals of a window went well; None when it cannot be told."""
+    counts = case.by_second.over(seconds)
+    if counts.planned < 0.5 * case.plan.traffic.rate * len(seconds):
+        return None
+    share = counts.availability()
+    if share is None:
+        return None
+    good = _at_least(GOOD, share.low, share.high)
+    if latency is None or good is False:
+        return good
+    within = counts.within(latency.below_s)
+    fast = None if within is None else _at_least(latency.fraction, within.low, within.high)
+    return False if fast is False else None if None in (good, fast) else True
+
+
+def _at_least(bound: float, low: float, high: float) -> bool | None:
+    return True if low >= bound else False if high < bound else None
+
+
+def latency_of(case: Case, phase: str) -> Latency | None:
+    """The latency objective that covers ``phase``, the strictest of several."""
+    found = [o for o in case.plan.objectives if isinstance(o, Latency) and phase in o.phases]
+    return min(found, key=lambda o: (o.below_s, -o.fraction), default=None)
+
+
+def watched_until(case: Case, fault: str) -> tuple[float, str] | None:
+    """To when recovery is watched: the end of the recovery phase; with a failback, which has
+    a clock of its own, to the moment the fault is taken back."""
+    if any(isinstance(o, Failback) and fault in o.faults for o in case.plan.objectives):
+        undo_t = case.undo_start(fault)
+        return None if undo_t is None else (undo_t, "until the fault was taken back")
+    span = case.span(f"recovery:{fault}")
+    if span is None or span.end_t is None:
+        return None
+    return span.end_t, "to the end of the recovery"
+
+
+def judge_recovery(case: Case, objective: Recovery, landed: Landing) -> Finding:
+    """Seconds from the landing until the service was good, and stayed so."""
+    phase = f"recovery:{landed.fault}"
+    required = f"good within {objective.within_s:g} s of the landing, and from then on"
+    evidence = ("tallies/", "history.jsonl fault.made")
+    until = watched_until(case, landed.fault)
+    if not landed.landed or until is None:
+        because = landed.why_not or "the recovery was not watched to its end"
+        return Finding(objective.text, phase, Outcome.UNKNOWN, None, required, because, evidence)
+    held = held_from(case, landed.low, until[0], latency_of(case, phase))
+    if held.held is not True:
+        outcome = Outcome.UNKNOWN if held.held is None else Outcome.FAIL
+        waited = until[0] - landed.high
+        measured = Measured(None, waited, None, "s") if held.held is False else None
+        because = f"not recovered {until[1]}: {held.because}"
+        return Finding(objective.text, phase, outcome, measured, required, because, evidence)
+    low, high = max(0.0, held.low - landed.high), max(0.0, held.high - landed.low)
+    return Finding(
+        objective.text,
+        phase,
+        judge_at_most(objective.within_s, low, high),
+        Measured(high, low, high, "s"),
+        required,
+        f"good from {low:.1f}–{high:.1f} s after the landing {until[1]}; {held.because}",
+        evidence,
+    )

@@ -1,0 +1,139 @@
+"""Availability, error rate, latency, throughput and content, per phase.
+
+All from the client's own counts of planned arrivals. An arrival of which nothing is
+recorded may have gone either way, so every figure is an interval and is judged as one.
+"""
+
+from __future__ import annotations
+
+from harness.plan.model import Availability, ErrorRate, Latency, Throughput
+from harness.verdict.case import Case
+from harness.verdict.counts import Counts, Share
+from harness.verdict.model import Finding, Measured, Outcome, judge_interval
+from harness.verdict.sufficiency import LATE_SHARE, late_share
+
+#: Errors by which the load client says that a body was not what was stored.
+CONTENT_ERRORS = ("error-body", "checksum", "content", "corrupt", "wrong-body", "range")
+_TALLIES = ("tallies/",)
+
+
+def judge_availability(case: Case, objective: Availability, phase: str) -> Finding:
+    """Successes among planned arrivals."""
+    counts = case.counts(phase)
+    share = counts.availability()
+    return _finding(
+        objective.text,
+        phase,
+        share,
+        Outcome.UNKNOWN if share is None else judge_interval(objective.at_least, *share),
+        f"≥ {objective.at_least:.4%}",
+        f"{counts.ok} of {counts.planned} planned arrivals succeeded{_why(counts)}",
+    )
+
+
+def judge_error_rate(case: Case, objective: ErrorRate, phase: str) -> Finding:
+    """Failed and unsure among the arrivals sent."""
+    counts = case.counts(phase)
+    share = counts.error_rate()
+    if share is None:
+        outcome = Outcome.UNKNOWN
+    elif share.high < objective.below:
+        outcome = Outcome.PASS
+    else:
+        outcome = Outcome.FAIL if share.low >= objective.below else Outcome.UNKNOWN
+    because = (
+        f"{counts.failed} failed and {counts.unsure} unsure of {counts.sent} sent{_why(counts)}"
+    )
+    return _finding(objective.text, phase, share, outcome, f"< {objective.below:.4%}", because)
+
+
+def judge_latency(case: Case, objective: Latency, phase: str) -> Finding:
+    """The fraction of planned arrivals answered well within the threshold; the quantile shown."""
+    counts = case.counts(phase)
+    share = counts.within(objective.below_s)
+    quantile = counts.quantile_s(objective.fraction)
+    outcome = Outcome.UNKNOWN if share is None else judge_interval(objective.fraction, *share)
+    because = "no arrivals"
+    if share is not None:
+        because = f"{share.low:.3%} of the arrivals succeeded within {objective.below_s * 1e3:g} ms"
+        if share.high > share.low:
+            because += f" (at most {share.high:.3%})"
+    late = late_share(case, case.seconds(phase))
+    if outcome is Outcome.FAIL and late >= LATE_SHARE:
+        outcome = Outcome.UNKNOWN
+        because += f"; but the generator itself sent {late:.1%} of them over 50 ms late"
+    measured = (
+        Measured(None, None, None, "s")
+        if quantile is None
+        else Measured((quantile.low + quantile.high) / 2, quantile.low, quantile.high, "s")
+    )
+    required = f"p{objective.fraction * 100:g} < {objective.below_s:g} s"
+    return Finding(objective.text, phase, outcome, measured, required, because, _TALLIES)
+
+
+def judge_throughput(case: Case, objective: Throughput, phase: str) -> Finding:
+    """Successes per second against arrivals planned per second."""
+    counts, seconds = case.counts(phase), len(case.seconds(phase))
+    share = counts.availability()
+    outcome = Outcome.UNKNOWN
+    measured = None
+    because = "no arrivals"
+    if share is not None and seconds:
+        outcome = judge_interval(objective.at_least, *share)
+        achieved = counts.ok / seconds
+        high = (counts.ok + counts.unaccounted) / seconds
+        measured = Measured(achieved, achieved, high, "/s")
+        because = f"{achieved:.1f}/s achieved of {counts.planned / seconds:.1f}/s planned"
+    return Finding(
+        objective.text,
+        phase,
+        outcome,
+        measured,
+        f"≥ {objective.at_least:.2%} of planned",
+        because,
+        _TALLIES,
+    )
+
+
+def judge_content(case: Case) -> Finding:
+    """What was answered with success must be what was stored."""
+    counts = case.by_second.over(case.by_second.seconds())
+    wrong = {
+        error: n
+        for error, n in counts.by(lambda cell: cell.error).items()
+        if error and error.startswith(CONTENT_ERRORS)
+    }
+    total = sum(wrong.values())
+    if total:
+        kinds = ", ".join(f"{error} × {n}" for error, n in wrong.items())
+        what = "error bodies" if any("error-body" in e for e in wrong) else "wrong content"
+        outcome, because = Outcome.FAIL, f"{what} served with status 200: {kinds}"
+    elif counts.ok == 0:
+        outcome, because = Outcome.UNKNOWN, "nothing was answered"
+    else:
+        outcome, because = Outcome.PASS, f"{counts.ok} answers carried what was stored"
+    return Finding(
+        objective="content",
+        phase="all",
+        outcome=outcome,
+        measured=Measured(total, total, total, "answers"),
+        required="no answer with status 200 and a wrong body",
+        because=because,
+        evidence=_TALLIES,
+    )
+
+
+def _finding(
+    objective: str, phase: str, share: Share | None, outcome: Outcome, required: str, because: str
+) -> Finding:
+    measured = None if share is None else Measured(share.low, share.low, share.high, "ratio")
+    because = because if share is not None else "no arrivals"
+    return Finding(objective, phase, outcome, measured, required, because, _TALLIES)
+
+
+def _why(counts: Counts) -> str:
+    """The commonest errors, and what is not known."""
+    errors = {e: n for e, n in counts.by(lambda c: c.error).items() if e}
+    shown = ", ".join(f"{error} × {n}" for error, n in list(errors.items())[:3])
+    text = f" ({shown})" if shown else ""
+    return f"{text}; of {counts.unaccounted} nothing is recorded" if counts.unaccounted else text
