@@ -24,9 +24,10 @@ from typing import Any, Protocol
 from harness import __version__
 from harness.chaos.driver import ChaosDriver
 from harness.chaos.recover import recover
-from harness.chaos.watchdog import start_watchdog
+from harness.chaos.undo import open_records
+from harness.chaos.watchdog import WatchdogHandle, start_watchdog
 from harness.clock import Clock
-from harness.errors import Refused, UndoIncomplete
+from harness.errors import Refused
 from harness.evidence.journal import Journal
 from harness.evidence.run import write_atomic
 from harness.load.driver import LiveFigures, LoadDriver
@@ -104,6 +105,8 @@ class Conductor:
         self._load = LoadDriver(clock)
         self._chaos: ChaosDriver | None = None
         self._watch: Watch | None = None
+        self._watchdog: WatchdogHandle | None = None
+        self._prepared = False
 
     # ---- the day ---------------------------------------------------------------------
 
@@ -111,7 +114,7 @@ class Conductor:
         """Run the day; returns why it was stopped early, or None.
 
         Raises Refused before anything is touched, UndoIncomplete when a fault is still in
-        place at the end.
+        place at the end, and whatever went wrong in between once all is in order again.
         """
         self._write_plan()
         self._refuse_or_go()
@@ -161,7 +164,9 @@ class Conductor:
             target=self.target.name,
             observers=self._watch.names,
         )
-        start_watchdog(self.run_dir, [os.getpid()])
+        self._watchdog = start_watchdog(
+            self.run_dir, [os.getpid()], target_file=self._target_file
+        )
         self._watch.start()
         self._progress.note("traffic: warming up")
         traffic = self.plan.traffic
@@ -180,6 +185,7 @@ class Conductor:
             kill_after_s=self._kill_load_after_s,
         )
         self._load.wait_ready(LOAD_READY_S)
+        self._prepared = True
 
     def _phases(self, journal: Journal) -> None:
         phases = self.plan.phases
@@ -236,36 +242,55 @@ class Conductor:
     # ---- the end, whatever happened ---------------------------------------------------------
 
     def _finish(self, journal: Journal) -> None:
-        """Undo first, then stop the traffic, then complete the evidence."""
-        undo = recover(self.run_dir) if self._open_faults() else None
-        self._progress.note("traffic: draining")
-        self._load.stop(self.plan.traffic.timeout_s + 10.0)
-        if self._stop_reason is None:
-            self._progress.note("reading back every upload")
-            read_back(
-                self.run_dir,
-                service_url=self.target.service_url,
-                dns_server=self.target.dns_server,
-                timeout_s=self.plan.traffic.timeout_s,
-                deadline_s=READ_BACK_DEADLINE_S,
-            )
-        if self._watch is not None:
-            self._watch.stop(5.0)
-        self._progress.note("fetching Prometheus series")
-        fetch_series(self.target, self.run_dir, self._clock)
-        journal.write("run.end", stopped=self._stop_reason,
+        """Undo first, then stop the traffic, then complete the evidence.
+
+        Each step is taken whatever became of the one before; the first error is raised
+        at the end.
+        """
+        errors: list[BaseException] = []
+        steps: list[Callable[[], None]] = [self._undo, self._drain]
+        if self._stop_reason is None and self._prepared:
+            steps += [self._read_back]
+        steps += [self._end_watch, self._fetch_series]
+        for step in steps:
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001 - raised below, once all is in order
+                errors.append(error)
+        journal.write("run.end", stopped=self._stop_reason, errors=[str(e) for e in errors],
                       phases=[p.name for p in self.plan.phases])
         journal.close()
-        if undo is not None and not undo.complete:
-            raise UndoIncomplete(
-                f"still in place: {', '.join(undo.open_faults)}",
-                hint=f"harness recover {self.run_dir}",
-            )
+        if self._watchdog is not None:
+            self._watchdog.close()
+        if errors:
+            raise errors[0]
 
-    def _open_faults(self) -> bool:
-        from harness.chaos.undo import open_records
+    def _undo(self) -> None:
+        if open_records(self.run_dir):
+            self._progress.note("undoing what is still in place")
+            recover(self.run_dir, clock=self._clock).raise_if_incomplete()
 
-        return bool(open_records(self.run_dir))
+    def _drain(self) -> None:
+        self._progress.note("traffic: draining")
+        self._load.stop(self.plan.traffic.timeout_s + 10.0)
+
+    def _read_back(self) -> None:
+        self._progress.note("reading back every upload")
+        read_back(
+            self.run_dir,
+            service_url=self.target.service_url,
+            dns_server=self.target.dns_server,
+            timeout_s=self.plan.traffic.timeout_s,
+            deadline_s=READ_BACK_DEADLINE_S,
+        )
+
+    def _end_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.stop(5.0)
+
+    def _fetch_series(self) -> None:
+        self._progress.note("fetching Prometheus series")
+        fetch_series(self.target, self.run_dir, self._clock)
 
     # ---- signals -------------------------------------------------------------------------------
 

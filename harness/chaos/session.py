@@ -144,8 +144,8 @@ class Session:
 
     def _undo_log(self) -> UndoLog:
         if self._log is None:
-            source = fresh_source(self.run_dir / LOG_NAME, self.source)
             try:
+                source = fresh_source(self.run_dir / LOG_NAME, self.source)
                 self._log = UndoLog(self.run_dir, source, self.clock)
             except OSError as error:
                 raise Refused(

@@ -28,7 +28,7 @@ def plan(plan: Plan) -> None:
     click.echo("objectives:")
     for objective in plan.objectives:
         places = getattr(objective, "phases", None) or getattr(objective, "faults", ())
-        click.echo(f"  {objective.kind}: {objective.text}  ({', '.join(places)})")
+        click.echo(f"  {objective.text}  ({', '.join(places)})")
 
 
 def expected(times: Mapping[str, Any], target: Target) -> None:
@@ -36,10 +36,11 @@ def expected(times: Mapping[str, Any], target: Target) -> None:
     click.echo(f"\nexpected times on {target.name}"
                + (f" (AWS intervals divided by {target.time_scale:g})"
                   if target.time_scale != 1 else ""))
-    because = times.get("because", {})
-    for name, value in times.items():
-        if isinstance(value, (int, float)):
-            click.echo(f"  {name:28} {value:6.1f}  {because.get(name, '')}")
+    for name, step in times.items():
+        value = step["value_s"]
+        figure = "?" if value is None else f"{value:.1f} s"
+        click.echo(f"  {name.removesuffix('_s').replace('_', ' '):20} {figure:>8}  "
+                   f"{step['because']}")
 
 
 def checks(found: list[Check]) -> None:

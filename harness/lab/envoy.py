@@ -273,14 +273,22 @@ class Envoy(Part):
                 }
             ],
             "outlier_detection": {
-                "consecutive_5xx": 10,
-                "consecutive_gateway_failure": 5,
+                # What a target does to a connection (refuses, times out, resets) says sooner
+                # than what it answers that it is dead: a 503 may be the database's fault, and
+                # ejecting every target for that would make a short outage longer.
+                "split_external_local_origin_errors": True,
+                "consecutive_local_origin_failure": 3,
+                "enforcing_consecutive_local_origin_failure": 100,
+                "enforcing_local_origin_success_rate": 0,
+                "consecutive_gateway_failure": 10,
                 "enforcing_consecutive_gateway_failure": 100,
+                "consecutive_5xx": 20,
                 "enforcing_success_rate": 0,
                 "interval": "0.5s",
                 "base_ejection_time": "2s",
-                "max_ejection_time": "10s",
-                "max_ejection_percent": 60,
+                "max_ejection_time": "4s",
+                # One of the two zones.
+                "max_ejection_percent": 50,
                 # A pod can answer /health and still fail: a passing check must not undo this.
                 "successful_active_health_check_uneject_host": False,
             },

@@ -301,13 +301,20 @@ class Postgres(Part):
                     timeout=timeout_s,
                 )
                 return await use(connection)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _SERVER_SAYS_NO as error:
             raise PostgresError(f"{self.name}: {error}") from error
         finally:
             if connection is not None:
                 # Not close(): that waits for a frozen server's goodbye.
                 connection.terminate()
 
+
+_SERVER_SAYS_NO = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # What asyncpg raises when the connection breaks between two of its steps.
+    asyncpg.InternalClientError,
+)
 
 #: libpq of pg_basebackup must not read the user's own settings.
 _ENV = {"PGPASSFILE": os.devnull, "PGSERVICEFILE": os.devnull, "LC_ALL": "C", "TZ": "UTC"}

@@ -684,9 +684,8 @@ def _verify(request: Request, decoder: AwsChunks | None, crc32: int, size: int) 
     if not decoder.complete or (declared and int(declared) != size):
         raise S3Error(400, "IncompleteBody", "the body is not as long as it says")
     expected = decoder.trailers.get("x-amz-checksum-crc32", "")
-    if expected:
-        if base64.b64decode(expected) != crc32.to_bytes(4, "big"):
-            raise S3Error(400, "BadDigest", "the body does not match its CRC32")
+    if expected and base64.b64decode(expected) != crc32.to_bytes(4, "big"):
+        raise S3Error(400, "BadDigest", "the body does not match its CRC32")
 
 
 async def _payload(request: Request, decoder: AwsChunks) -> bytes:

@@ -283,13 +283,19 @@ class _Guard:
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
         peer = self.sock.getpeername()[0]  # type: ignore[attr-defined]
-        if ipaddress.ip_address(peer.partition("%")[0]).is_link_local:
+        if is_link_local(peer):
             self.close()  # type: ignore[attr-defined]
-            raise requests.exceptions.InvalidURL(f"{peer} is a link-local address")
+            raise ValueError(f"{peer} is a link-local address")
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
         _local.capture.connection = self
         return super().getresponse(*args, **kwargs)  # type: ignore[misc]
+
+
+def is_link_local(address: str) -> bool:
+    """Whether ``address`` is of the kind that cloud metadata services have."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_link_local
 
 
 class _HTTPConnection(_Guard, HTTPConnection):

@@ -216,7 +216,7 @@ class Case:
         for source in sorted({s.source for s in sightings}):
             if any(gap.source == source for gap in self.evidence.gaps):
                 return f"evidence of {source} is incomplete"
-            quiet = self._silence(source, start_t, end_t)
+            quiet = self.silence(source, start_t, end_t)
             if quiet:
                 return quiet
         for subject in sorted({s.subject for s in sightings}):
@@ -225,7 +225,7 @@ class Case:
                 return f"{subject} could not be seen for a time"
         return ""
 
-    def _silence(self, source: str, start_t: float, end_t: float) -> str:
+    def silence(self, source: str, start_t: float, end_t: float) -> str:
         beats = [
             e.t for e in self.evidence.events if e.source == source and e.kind == "watch.beat"
         ]

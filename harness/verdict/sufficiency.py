@@ -128,7 +128,7 @@ def _observer_gaps(case: Case) -> Iterable[Gap]:
         if source not in present:
             yield Gap(source, "source", None, "declared, and nothing of it recorded")
         elif spans and spans[-1].end_t is not None:
-            quiet = case._silence(source, spans[0].start_t, spans[-1].end_t)
+            quiet = case.silence(source, spans[0].start_t, spans[-1].end_t)
             if quiet:
                 yield Gap(source, "watch.beat", None, f"{quiet} (limit {BEAT_SILENCE_S:g} s)")
 

@@ -19,7 +19,8 @@ from harness.chaos.session import Session
 from harness.clock import SystemClock
 from harness.target.model import Cluster, Region, Target
 from harness.target.reader import write_target
-from tests.chaos.fake_kubernetes import FakeKubernetes
+
+from .fake_kubernetes import FakeKubernetes
 
 HOST = "127.107.0.20"
 

@@ -17,17 +17,20 @@ _ALL_PORTS = (0, 1, None)
 
 
 def snapshot(regions: Iterable[str], requests: Requests) -> dict[str, Any]:
-    """The lab-relevant state of the account.
+    """The lab-relevant state of the account; ids as the API gives them.
 
-    ``subnets``: ``{id, vpc, region, zone, denied}`` · ``instances``: ``{id, region, zone,
-    state}`` · ``databases``: ``{id, region, zone, status, source, multi_az, promotions,
-    promoted, reboot_requests, restart_requests}`` (counters of calls: PromoteReadReplica,
-    RebootDBInstance with and without ForceFailover; ``source`` is an instance id) · ``health_checks``:
-    ``{id, ref, ip, port, fqdn, path, type, search, interval_s, threshold, inverted,
-    disabled, children, health_threshold}`` · ``records``: ``{zone_id, zone, name, type,
-    ttl_s, values, set_id, failover, health_check_id, weight, policy, alias}`` ·
-    ``target_groups``: ``{arn, name, region, deregistered}`` · ``buckets``: ``{name, region,
-    versioning, replication}`` · ``caches``: ``{id, region, status, failovers}``.
+    - ``subnets``: ``{id, vpc, region, zone, denied}``; default VPCs are left out
+    - ``instances``: ``{id, region, zone, state}``
+    - ``databases``: ``{id, region, zone, status, source, multi_az, promotions, promoted,
+      reboot_requests, restart_requests}``; ``source`` is an instance id; counted are calls
+      of PromoteReadReplica and of RebootDBInstance with and without ForceFailover
+    - ``health_checks``: ``{id, ref, ip, port, fqdn, path, type, search, interval_s,
+      threshold, inverted, disabled, children, health_threshold}``
+    - ``records``: ``{zone_id, zone, name, type, ttl_s, values, set_id, failover,
+      health_check_id, weight, policy, alias}``
+    - ``target_groups``: ``{arn, name, region, deregistered}``
+    - ``buckets``: ``{name, region, versioning, replication}``: names replicated to
+    - ``caches``: ``{id, region, status, failovers}``
     """
     names = list(regions)
     return {

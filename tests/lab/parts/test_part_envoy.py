@@ -115,7 +115,7 @@ def test_a_host_that_fails_though_its_health_check_passes_is_ejected(parts, tmp_
         envoy, _ = await launch(parts, tmp_path, modes)
         reads = await ask(envoy, 10)
         assert not any(status == 503 for status, _ in reads), "reads are tried elsewhere"
-        await ask(envoy, 40, "POST")
+        await ask(envoy, 60, "POST")
         assert not (await envoy.host_health())[A, PORT]
         assert set(await ask(envoy, 10, "POST")) <= {(200, B), (200, C)}
 

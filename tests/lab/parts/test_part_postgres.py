@@ -15,7 +15,7 @@ import pytest
 from parts_support import LAYOUT, alive, wait_for
 
 from harness.errors import LabError
-from harness.lab.postgres import DATABASE, USER, Postgres, PostgresError
+from harness.lab.postgres import _SERVER_SAYS_NO, DATABASE, USER, Postgres, PostgresError
 
 SCHEMA = "CREATE TABLE kept (id int PRIMARY KEY)"
 
@@ -38,7 +38,7 @@ async def write_until_broken(server: Postgres, acknowledged: list[int]) -> None:
     for number in range(1, 1_000_000):
         try:
             await connection.execute(f"INSERT INTO kept VALUES ({number})")
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except (*_SERVER_SAYS_NO, OSError):
             return
         acknowledged.append(number)
 

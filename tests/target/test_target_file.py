@@ -1,0 +1,99 @@
+"""A target file is read exactly or refused with the place and what to try."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sample_target import sample
+
+from harness.errors import PlanInvalid
+from harness.target.reader import read_target, write_target
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "target-example.yaml"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"dns_server": None, "hosted_zone_id": None, "aws_endpoint_url": None},
+        {"account": "000000000012", "time_scale": 1.0, "not_simulated": ("NAT: no", "yes")},
+        {"environment": {"A": "1", "B": "null", "C": "a: b #c"}, "databases": ()},
+    ],
+)
+def test_what_is_written_is_read_back_equal(tmp_path: Path, changes: dict) -> None:
+    path = tmp_path / "target.yaml"
+    write_target(sample(**changes), path)
+    assert read_target(path) == sample(**changes)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_documented_example_is_valid() -> None:
+    target = read_target(EXAMPLE)
+    assert target.account == "123456789012"
+    assert target.region("us-east-1").subnets["us-east-1b"] == ("subnet-0bbb",)
+    assert target.cluster("us-west-2").nodes == 6
+
+
+def test_a_relative_kubeconfig_counts_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "target.yaml"
+    write_target(sample(kubeconfig="kube/config"), path)
+    assert read_target(path).kubeconfig == str(tmp_path / "kube/config")
+
+
+WRONG = {
+    "an unknown key": ("namespace: files", "namespaces: files", "namespaces", "`namespace`"),
+    "an unknown key of a region": (", zone: us-east-1a, nodes", ", zon: x, nodes", "zon", "`zone`"),
+    "an unquoted account": ('"123456789012"', "123456789012", "account", "quotes"),
+    "a word for a number": ("time_scale: 1 ", "time_scale: fast ", "time_scale", "example"),
+    "a yes for a number": ("time_scale: 1 ", "time_scale: true ", "time_scale", "example"),
+    "a missing key": ("namespace: files", "", "namespace", "example"),
+    "a primary nobody describes": ("primary: us-east-1", "primary: eu-1", "primary", "us-west-2"),
+    "primary equal to standby": ("standby: us-west-2", "standby: us-east-1", "standby", "regions"),
+    "a cluster nowhere": ("s-west-2, region: us-west-2", "s-west-2, region: x", "region", "reg"),
+    "a cluster twice": ("{name: us-east-1b", "{name: us-east-1a", "name", "differ"),
+    "a time scale below one": ("time_scale: 1 ", "time_scale: 0.5 ", "time_scale", "1"),
+    "a URL without scheme": ("https://api.example.com", "api.example.com", "service_url", "http"),
+    "a duplicate key": ("simulated: false", "simulated: true\nsimulated: false", "", "example"),
+    "not YAML": ("primary: us-east-1", "primary: [", "", "example"),
+    "a list": (None, "- a\n- b\n", "", "example"),
+    "nothing": (None, "", "", "example"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_file_is_refused_with_its_place_and_a_hint(tmp_path: Path, case: str) -> None:
+    old, new, key, hint = WRONG[case]
+    text = EXAMPLE.read_text()
+    assert old is None or old in text
+    path = tmp_path / "wrong.yaml"
+    path.write_text(new if old is None else text.replace(old, new, 1))
+    with pytest.raises(PlanInvalid) as caught:
+        read_target(path)
+    error = caught.value
+    assert error.where is not None
+    assert error.where.file == str(path)
+    assert error.where.line is not None
+    assert (error.where.key or "").endswith(key)
+    assert hint in error.hint
+
+
+def test_the_line_named_is_the_line_of_the_mistake(tmp_path: Path) -> None:
+    lines = EXAMPLE.read_text().splitlines()
+    line = next(i for i, text in enumerate(lines) if "eks-us-east-1b" in text)
+    lines[line] = lines[line].replace("context:", "kontext:")
+    path = tmp_path / "wrong.yaml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(PlanInvalid) as caught:
+        read_target(path)
+    where = caught.value.where
+    assert where is not None
+    assert (where.line, where.key) == (line + 1, "clusters.1.kontext")
+    assert where.column == lines[line].index("kontext") + 1
+
+
+def test_a_file_that_is_not_there_is_a_plan_error(tmp_path: Path) -> None:
+    with pytest.raises(PlanInvalid) as caught:
+        read_target(tmp_path / "none.yaml")
+    assert "lab up" in caught.value.hint
