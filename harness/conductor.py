@@ -45,8 +45,16 @@ EXPERIMENT_SLACK_S = 60.0
 LOAD_READY_S = 60.0
 READ_BACK_DEADLINE_S = 90.0
 _TICK_S = 0.25
-_PACKAGES = ("locust", "chaostoolkit", "chaostoolkit-lib", "chaostoolkit-kubernetes",
-             "chaostoolkit-aws", "boto3", "kubernetes", "prometheus-api-client")
+_PACKAGES = (
+    "locust",
+    "chaostoolkit",
+    "chaostoolkit-lib",
+    "chaostoolkit-kubernetes",
+    "chaostoolkit-aws",
+    "boto3",
+    "kubernetes",
+    "prometheus-api-client",
+)
 
 
 class Progress(Protocol):
@@ -164,9 +172,7 @@ class Conductor:
             target=self.target.name,
             observers=self._watch.names,
         )
-        self._watchdog = start_watchdog(
-            self.run_dir, [os.getpid()], target_file=self._target_file
-        )
+        self._watchdog = start_watchdog(self.run_dir, [os.getpid()], target_file=self._target_file)
         self._watch.start()
         self._progress.note("traffic: warming up")
         traffic = self.plan.traffic
@@ -215,8 +221,11 @@ class Conductor:
             target_file=self._target_file,
             env=dict(self.target.environment),
         )
-        self._wait(fault.hold_s + EXPERIMENT_SLACK_S, until=lambda: chaos.poll() is not None,
-                   shown_s=fault.hold_s)
+        self._wait(
+            fault.hold_s + EXPERIMENT_SLACK_S,
+            until=lambda: chaos.poll() is not None,
+            shown_s=fault.hold_s,
+        )
         if chaos.poll() is None:
             chaos.stop(self._stop_reason or "took too long")
         else:
@@ -257,8 +266,12 @@ class Conductor:
                 step()
             except Exception as error:  # noqa: BLE001 - raised below, once all is in order
                 errors.append(error)
-        journal.write("run.end", stopped=self._stop_reason, errors=[str(e) for e in errors],
-                      phases=[p.name for p in self.plan.phases])
+        journal.write(
+            "run.end",
+            stopped=self._stop_reason,
+            errors=[str(e) for e in errors],
+            phases=[p.name for p in self.plan.phases],
+        )
         journal.close()
         if self._watchdog is not None:
             self._watchdog.close()

@@ -29,8 +29,16 @@ def cli() -> None:
     """
 
 
-for command in (runs.run, runs.check, runs.experiment, runs.load, runs.judge, runs.report,
-                runs.recover, lab.lab):
+for command in (
+    runs.run,
+    runs.check,
+    runs.experiment,
+    runs.load,
+    runs.judge,
+    runs.report,
+    runs.recover,
+    lab.lab,
+):
     cli.add_command(command)
 
 

@@ -21,22 +21,43 @@ def lab() -> None:
 
 
 @lab.command()
-@click.option("--time-scale", default=10.0, show_default=True,
-              help="Divides the intervals of AWS (health checks, TTLs, RDS failover).")
-@click.option("--defect", "defects", multiple=True, metavar="NAME",
-              help="Start with a seeded defect (see `harness lab defects`).")
+@click.option(
+    "--time-scale",
+    default=10.0,
+    show_default=True,
+    help="Divides the intervals of AWS (health checks, TTLs, RDS failover).",
+)
+@click.option(
+    "--defect",
+    "defects",
+    multiple=True,
+    metavar="NAME",
+    help="Start with a seeded defect (see `harness lab defects`).",
+)
 @click.option("--owner", type=int, metavar="PID", help="Go down some time after this process ends.")
 @click.option("--base", type=click.IntRange(1, 254), help="Use 127.BASE.0.0/16.")
 @click.option("--foreground", is_flag=True, help="Stay until Ctrl-C, then take it down.")
-def up(time_scale: float, defects: tuple[str, ...], owner: int | None, base: int | None,
-       foreground: bool) -> None:
+def up(
+    time_scale: float,
+    defects: tuple[str, ...],
+    owner: int | None,
+    base: int | None,
+    foreground: bool,
+) -> None:
     """Start it and wait until every part is ready."""
     from harness.lab import handle
 
-    running = handle.up(STATE_DIR, time_scale=time_scale, defects=defects, base=base,
-                        owner=os.getpid() if foreground else owner)
-    click.echo(f"lab is up in {running.boot_s:.1f} s on 127.{running.base}.0.0/16; "
-               f"target file: {running.target_file}")
+    running = handle.up(
+        STATE_DIR,
+        time_scale=time_scale,
+        defects=defects,
+        base=base,
+        owner=os.getpid() if foreground else owner,
+    )
+    click.echo(
+        f"lab is up in {running.boot_s:.1f} s on 127.{running.base}.0.0/16; "
+        f"target file: {running.target_file}"
+    )
     if foreground:
         try:
             handle.wait_end(running)
@@ -57,19 +78,27 @@ def status(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
-    click.echo(f"lab on 127.{running.base}.0.0/16, pid {running.pid}, time scale "
-               f"{running.time_scale:g}, {found['memory_bytes'] / 2**20:.0f} MiB")
+    click.echo(
+        f"lab on 127.{running.base}.0.0/16, pid {running.pid}, time scale "
+        f"{running.time_scale:g}, {found['memory_bytes'] / 2**20:.0f} MiB"
+    )
     for line in _status_lines(found):
         click.echo(f"  {line}")
 
 
 def _status_lines(found: dict[str, Any]) -> list[str]:
-    lines = [f"cut off: {', '.join(found['cut_off']) or 'nothing'}",
-             f"disaster recovery: {found['recovery']}"]
-    lines += [f"{name}: {view['role']} in {view['zone']}, {view['status']}"
-              for name, view in found["databases"].items()]
-    lines += [f"{cluster}: " + ", ".join(f"{s} {n}" for s, n in pods.items())
-              for cluster, pods in found["pods"].items()]
+    lines = [
+        f"cut off: {', '.join(found['cut_off']) or 'nothing'}",
+        f"disaster recovery: {found['recovery']}",
+    ]
+    lines += [
+        f"{name}: {view['role']} in {view['zone']}, {view['status']}"
+        for name, view in found["databases"].items()
+    ]
+    lines += [
+        f"{cluster}: " + ", ".join(f"{s} {n}" for s, n in pods.items())
+        for cluster, pods in found["pods"].items()
+    ]
     if found["defects"]:
         lines.append(f"seeded defects: {', '.join(found['defects'])}")
     return lines

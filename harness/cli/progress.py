@@ -75,8 +75,10 @@ def _figures(figures: LiveFigures | None) -> str:
     if figures is None:
         return "no traffic figures yet"
     p95 = "–" if figures.p95_s is None else f"{figures.p95_s * 1000:.0f} ms"
-    return (f"{figures.achieved_rate:.0f} of {figures.planned_rate:.0f} req/s, "
-            f"errors {(figures.error_ratio or 0.0) * 100:.2f} %, P95 {p95}")
+    return (
+        f"{figures.achieved_rate:.0f} of {figures.planned_rate:.0f} req/s, "
+        f"errors {(figures.error_ratio or 0.0) * 100:.2f} %, P95 {p95}"
+    )
 
 
 @contextmanager

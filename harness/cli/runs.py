@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,13 +22,27 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 
 _target_option = click.option(
-    "--target", "target_name", default="lab", show_default=True, metavar="lab|FILE",
-    help="`lab` (started if none is up, then taken down again) or a target file.")
-_rate_option = click.option("--rate", metavar="N/s", help="Planned arrivals, instead of the plan's.")
-_defect_option = click.option("--defect", metavar="NAME",
-                              help="Run against a lab with this seeded defect.")
-_runs_option = click.option("--runs", "runs_root", type=click.Path(path_type=Path), default=RUNS,
-                            show_default=True, help="Where run folders go.")
+    "--target",
+    "target_name",
+    default="lab",
+    show_default=True,
+    metavar="lab|FILE",
+    help="`lab` (started if none is up, then taken down again) or a target file.",
+)
+_rate_option = click.option(
+    "--rate", metavar="N/s", help="Planned arrivals, instead of the plan's."
+)
+_defect_option = click.option(
+    "--defect", metavar="NAME", help="Run against a lab with this seeded defect."
+)
+_runs_option = click.option(
+    "--runs",
+    "runs_root",
+    type=click.Path(path_type=Path),
+    default=RUNS,
+    show_default=True,
+    help="Where run folders go.",
+)
 
 
 @click.command()
@@ -37,8 +51,9 @@ _runs_option = click.option("--runs", "runs_root", type=click.Path(path_type=Pat
 @_rate_option
 @_defect_option
 @_runs_option
-def run(plan_file: Path, target_name: str, rate: str | None, defect: str | None,
-        runs_root: Path) -> int:
+def run(
+    plan_file: Path, target_name: str, rate: str | None, defect: str | None, runs_root: Path
+) -> int:
     """Run the game day PLAN, judge it, and write its report."""
     from harness.plan.reader import read_plan
 
@@ -53,8 +68,15 @@ def run(plan_file: Path, target_name: str, rate: str | None, defect: str | None,
 @_rate_option
 @_defect_option
 @_runs_option
-def experiment(experiment_file: Path, hold: str, recovery: str, target_name: str,
-               rate: str | None, defect: str | None, runs_root: Path) -> int:
+def experiment(
+    experiment_file: Path,
+    hold: str,
+    recovery: str,
+    target_name: str,
+    rate: str | None,
+    defect: str | None,
+    runs_root: Path,
+) -> int:
     """Run one Chaos Toolkit experiment FILE under traffic, with a verdict."""
     from harness.plan.reader import plan_for_experiment
 
@@ -68,8 +90,9 @@ def experiment(experiment_file: Path, hold: str, recovery: str, target_name: str
 @_rate_option
 @_defect_option
 @_runs_option
-def load(duration: str, target_name: str, rate: str | None, defect: str | None,
-         runs_root: Path) -> int:
+def load(
+    duration: str, target_name: str, rate: str | None, defect: str | None, runs_root: Path
+) -> int:
     """Send traffic and judge the objectives, without any fault."""
     from harness.plan.reader import plan_for_load
 
@@ -156,8 +179,16 @@ def _carry_out(plan: Plan, target_name: str, defect: str | None, runs_root: Path
     lab_defects, kill_load_after_s = _seeded(defect, plan)
     with _target(target_name, lab_defects) as (target, target_file), progress() as shown:
         _same_names(plan, target)
-        Conductor(plan, target, target_file=target_file, run_dir=run_dir, root=Path.cwd(),
-                  clock=clock, progress=shown, kill_load_after_s=kill_load_after_s).run()
+        Conductor(
+            plan,
+            target,
+            target_file=target_file,
+            run_dir=run_dir,
+            root=Path.cwd(),
+            clock=clock,
+            progress=shown,
+            kill_load_after_s=kill_load_after_s,
+        ).run()
     read_plan, verdict = _judge(run_dir)
     _write_reports(run_dir)
     showing.verdict(read_plan, verdict, run_dir)
@@ -172,7 +203,9 @@ def _seeded(defect: str | None, plan: Plan) -> tuple[tuple[str, ...], float | No
 
     found = next((d for d in DEFECTS if d.name == defect), None)
     if found is None:
-        raise LabError(f"no seeded defect named {defect!r}", hint="`harness lab defects` lists them")
+        raise LabError(
+            f"no seeded defect named {defect!r}", hint="`harness lab defects` lists them"
+        )
     return ((), plan.duration_s / 2) if found.where == "load" else ((defect,), None)
 
 
@@ -217,47 +250,60 @@ def _require_defects(defects: tuple[str, ...]) -> None:
 
     running = handle.find(STATE_DIR)
     if running is not None and set(defects) - set(running.defects):
-        raise LabError("the lab that is up was started without that defect",
-                       hint="`harness lab down` first")
+        raise LabError(
+            "the lab that is up was started without that defect", hint="`harness lab down` first"
+        )
 
 
 def _same_names(plan: Plan, target: Target) -> None:
     """The plan names what it is for; another target is refused before anything is touched."""
-    for key, wanted, found in (("primary", plan.target.primary, target.primary),
-                               ("standby", plan.target.standby, target.standby),
-                               ("service", plan.target.service, target.service_url)):
+    for key, wanted, found in (
+        ("primary", plan.target.primary, target.primary),
+        ("standby", plan.target.standby, target.standby),
+        ("service", plan.target.service, target.service_url),
+    ):
         if wanted != found:
-            raise PlanInvalid(f"the plan is for {key} {wanted}, the target is {found}",
-                              hint=f"change target.{key} in {plan.file}, or --target")
+            raise PlanInvalid(
+                f"the plan is for {key} {wanted}, the target is {found}",
+                hint=f"change target.{key} in {plan.file}, or --target",
+            )
 
 
 def _judge(run_dir: Path) -> tuple[Plan, Verdict]:
+    """Plan and verdict of a run folder; verdict.json is written."""
     from harness.evidence.run import read_run, write_atomic
-    from harness.plan.model import Plan
     from harness.verdict import judge as judge_run
 
     evidence = read_run(run_dir)
-    plan = Plan.from_json(evidence.plan)
+    plan = _recorded_plan(run_dir)
     verdict = judge_run(plan, evidence)
-    write_atomic(run_dir / "verdict.json", _json(verdict.to_json()))
+    write_atomic(run_dir / "verdict.json", verdict.to_bytes())
     return plan, verdict
+
+
+def _recorded_plan(run_dir: Path) -> Plan:
+    from harness.errors import EvidenceError, Where
+    from harness.plan.model import Plan
+
+    path = run_dir / "plan.json"
+    try:
+        return Plan.from_json(json.loads(path.read_bytes()))
+    except (ValueError, KeyError, TypeError) as error:
+        raise EvidenceError(
+            f"not a recorded plan: {error!r}",
+            where=Where(str(path)),
+            hint="the run cannot be judged without its plan",
+        ) from error
 
 
 def _write_reports(run_dir: Path) -> list[Path]:
     from harness.evidence.run import read_run, write_atomic
-    from harness.plan.model import Plan
     from harness.report import documents
 
     evidence = read_run(run_dir)
-    verdict = json.loads((run_dir / "verdict.json").read_text())
+    verdict = json.loads((run_dir / "verdict.json").read_bytes())
     written = []
-    for name, content in documents(Plan.from_json(evidence.plan), evidence, verdict).items():
+    for name, content in documents(_recorded_plan(run_dir), evidence, verdict).items():
         write_atomic(run_dir / name, content)
         written.append(run_dir / name)
     return written
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-

@@ -20,8 +20,10 @@ def plan(plan: Plan) -> None:
     click.echo(f"{plan.name}: {plan.description}")
     traffic = plan.traffic
     mix = ", ".join(f"{op} {share:g}" for op, share in traffic.mix.items())
-    click.echo(f"traffic: {traffic.rate:g} arrivals/s ({traffic.arrivals}), {mix}; "
-               f"{plan.duration_s:.0f} s in all")
+    click.echo(
+        f"traffic: {traffic.rate:g} arrivals/s ({traffic.arrivals}), {mix}; "
+        f"{plan.duration_s:.0f} s in all"
+    )
     for phase in plan.phases:
         what = f"  {plan.fault(phase.fault).experiment}" if phase.kind == "fault" else ""
         click.echo(f"  {phase.name:18} {phase.duration_s:4.0f} s{what}")
@@ -33,14 +35,16 @@ def plan(plan: Plan) -> None:
 
 def expected(times: Mapping[str, Any], target: Target) -> None:
     """How long each step of a failover should take, by the live configuration."""
-    click.echo(f"\nexpected times on {target.name}"
-               + (f" (AWS intervals divided by {target.time_scale:g})"
-                  if target.time_scale != 1 else ""))
+    click.echo(
+        f"\nexpected times on {target.name}"
+        + (f" (AWS intervals divided by {target.time_scale:g})" if target.time_scale != 1 else "")
+    )
     for name, step in times.items():
         value = step["value_s"]
         figure = "?" if value is None else f"{value:.1f} s"
-        click.echo(f"  {name.removesuffix('_s').replace('_', ' '):20} {figure:>8}  "
-                   f"{step['because']}")
+        click.echo(
+            f"  {name.removesuffix('_s').replace('_', ' '):20} {figure:>8}  {step['because']}"
+        )
 
 
 def checks(found: list[Check]) -> None:
@@ -57,5 +61,5 @@ def verdict(plan: Plan, verdict: Verdict, run_dir: Path) -> None:
     """The outcome, the reasons, and where the evidence lies."""
     from harness.report import terminal
 
-    click.echo(terminal.render(plan, verdict.to_json(), colour=None))
+    click.echo(terminal.render(plan, verdict.to_json()))
     click.echo(f"report: {run_dir / 'report.html'}")

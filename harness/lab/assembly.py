@@ -31,7 +31,7 @@ from harness.lab.postgres import Postgres
 from harness.lab.prometheus import Alertmanager, Prometheus
 from harness.lab.queue import Queue
 from harness.lab.redis import Redis
-from harness.lab.services.database import SCHEMA
+from harness.lab.services.metadata import SCHEMA
 from harness.lab.zygote import ZygoteRunner
 
 log = logging.getLogger("harness.lab.assembly")
@@ -43,8 +43,9 @@ POD_START_DELAY_S = 2.0
 class PythonPart(Part):
     """A part that is a module of the lab run by this interpreter."""
 
-    def __init__(self, name: str, listener: tuple[str, int], log_path: Path, argv: list[str],
-                 ready_path: str) -> None:
+    def __init__(
+        self, name: str, listener: tuple[str, int], log_path: Path, argv: list[str], ready_path: str
+    ) -> None:
         super().__init__(name, [listener], log_path)
         self._argv = argv
         self._ready_path = ready_path
@@ -60,8 +61,14 @@ class PythonPart(Part):
 class Parts:
     """Every part of one lab. Attributes by zone or region are keyed by its name."""
 
-    def __init__(self, state_dir: Path, layout: Layout, clock: Clock, time_scale: float,
-                 defects: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        layout: Layout,
+        clock: Clock,
+        time_scale: float,
+        defects: tuple[str, ...],
+    ) -> None:
         self.state_dir = state_dir
         self.layout = layout
         self.clock = clock
@@ -73,12 +80,26 @@ class Parts:
         self.aws = AwsState(f"http://{layout.aws}:{names.AWS_PORT}")
         self.seed: dict[str, Any] = {}
         self.databases = {z.name: self._postgres(z.name) for z in layout.zones}
-        self.redis = {z.name: Redis(f"redis-{z.name}", layout.redis(z.name), names.REDIS_PORT,
-                                    self._dir("redis", z.name), self._log(f"redis-{z.name}"))
-                      for z in layout.zones}
-        self.queues = {z.name: Queue(f"queue-{z.name}", layout.queue(z.name), names.QUEUE_PORT,
-                                     self._dir("queue", z.name), self._log(f"queue-{z.name}"))
-                       for z in layout.zones}
+        self.redis = {
+            z.name: Redis(
+                f"redis-{z.name}",
+                layout.redis(z.name),
+                names.REDIS_PORT,
+                self._dir("redis", z.name),
+                self._log(f"redis-{z.name}"),
+            )
+            for z in layout.zones
+        }
+        self.queues = {
+            z.name: Queue(
+                f"queue-{z.name}",
+                layout.queue(z.name),
+                names.QUEUE_PORT,
+                self._dir("queue", z.name),
+                self._log(f"queue-{z.name}"),
+            )
+            for z in layout.zones
+        }
         self.stores = {r.name: self._store(r.name) for r in layout.regions}
         self.envoys = {r.name: self._envoy(r.name) for r in layout.regions}
         self.prometheus: Prometheus | None = None
@@ -92,8 +113,13 @@ class Parts:
         #: zone names that are cut off; the platform keeps it
         self.cut: set[str] = set()
         self.database = Database(
-            layout, self.databases, clock=clock, time_scale=time_scale,
-            blocked=self.cut.__contains__, changed=self.changed.set)
+            layout,
+            self.databases,
+            clock=clock,
+            time_scale=time_scale,
+            blocked=self.cut.__contains__,
+            changed=self.changed.set,
+        )
         self.dns: DnsServer | None = None
 
     def _dir(self, *below: str) -> Path:
@@ -111,32 +137,58 @@ class Parts:
         seed.parent.mkdir(parents=True, exist_ok=True)
         SeedConfig(self.layout.base, self.time_scale).write(seed)
         address = (self.layout.aws, names.AWS_PORT)
-        return PythonPart("aws", address, self._log("aws"), server.command(*address, seed),
-                          "/_lab/seed")
+        return PythonPart(
+            "aws", address, self._log("aws"), server.command(*address, seed), "/_lab/seed"
+        )
 
     def _postgres(self, zone: str) -> Postgres:
         name = self.layout.zone(zone).db_instance
         # The data folder is given to an unprivileged user, so it is made by Postgres itself.
-        return Postgres(name, self.layout.db(zone), names.DB_PORT,
-                        self._dir("postgres") / zone, self._log(f"postgres-{zone}"))
+        return Postgres(
+            name,
+            self.layout.db(zone),
+            names.DB_PORT,
+            self._dir("postgres") / zone,
+            self._log(f"postgres-{zone}"),
+        )
 
     def _store(self, region: str) -> PythonPart:
         layout = self.layout
         peer = next(r.name for r in layout.regions if r.name != region)
         address = (layout.store(region), names.STORE_PORT)
-        argv = [sys.executable, "-m", "harness.lab.store", "--host", address[0],
-                "--port", str(address[1]), "--region", region,
-                "--bucket", layout.region(region).bucket,
-                "--dir", str(self._dir("store", region)),
-                "--peer", f"http://{layout.store(peer)}:{names.STORE_PORT}/"
-                          f"{layout.region(peer).bucket}",
-                "--lag-s", "0.2"]
-        return PythonPart(f"store-{region}", address, self._log(f"store-{region}"), argv, "/metrics")
+        argv = [
+            sys.executable,
+            "-m",
+            "harness.lab.store",
+            "--host",
+            address[0],
+            "--port",
+            str(address[1]),
+            "--region",
+            region,
+            "--bucket",
+            layout.region(region).bucket,
+            "--dir",
+            str(self._dir("store", region)),
+            "--peer",
+            f"http://{layout.store(peer)}:{names.STORE_PORT}/{layout.region(peer).bucket}",
+            "--lag-s",
+            "0.2",
+        ]
+        return PythonPart(
+            f"store-{region}", address, self._log(f"store-{region}"), argv, "/metrics"
+        )
 
     def _envoy(self, region: str) -> Envoy:
-        return Envoy(region, self.layout.lb(region), names.LB_PORT, names.LB_ADMIN_PORT,
-                     self._dir("envoy", region), self._log(f"envoy-{region}"),
-                     sticky="lb-keeps-dead-zone" in self.defects)
+        return Envoy(
+            region,
+            self.layout.lb(region),
+            names.LB_PORT,
+            names.LB_ADMIN_PORT,
+            self._dir("envoy", region),
+            self._log(f"envoy-{region}"),
+            sticky="lb-keeps-dead-zone" in self.defects,
+        )
 
     # ---- start -----------------------------------------------------------------------------
 
@@ -153,8 +205,15 @@ class Parts:
             self._start_databases(schema_sql),
             self._start_watching(),
             self._start_clusters(),
-            *(self._up(p) for p in (*self.redis.values(), *self.queues.values(),
-                                    *self.stores.values(), *self.envoys.values())),
+            *(
+                self._up(p)
+                for p in (
+                    *self.redis.values(),
+                    *self.queues.values(),
+                    *self.stores.values(),
+                    *self.envoys.values(),
+                )
+            ),
         )
 
     async def _up(self, part: Part) -> None:
@@ -170,20 +229,36 @@ class Parts:
         """Alertmanager (where it can be had), then Prometheus."""
         if await asyncio.to_thread(Alertmanager.available):
             self.alertmanager = Alertmanager(
-                self.layout.alertmanager, names.ALERTMANAGER_PORT, self._dir("alertmanager"),
-                self._log("alertmanager"))
+                self.layout.alertmanager,
+                names.ALERTMANAGER_PORT,
+                self._dir("alertmanager"),
+                self._log("alertmanager"),
+            )
             await self._up(self.alertmanager)
         self.prometheus = Prometheus(
-            self.layout.prometheus, names.PROMETHEUS_PORT, self._dir("prometheus"),
-            self._log("prometheus"), time_scale=self.time_scale,
+            self.layout.prometheus,
+            names.PROMETHEUS_PORT,
+            self._dir("prometheus"),
+            self._log("prometheus"),
+            time_scale=self.time_scale,
             alertmanager=(self.layout.alertmanager, names.ALERTMANAGER_PORT)
-            if self.alertmanager else None)
-        self.prometheus.set_targets("envoy", [
-            (self.layout.lb(r.name), names.LB_ADMIN_PORT, {"region": r.name})
-            for r in self.layout.regions])
-        self.prometheus.set_targets("store", [
-            (self.layout.store(r.name), names.STORE_PORT, {"region": r.name})
-            for r in self.layout.regions])
+            if self.alertmanager
+            else None,
+        )
+        self.prometheus.set_targets(
+            "envoy",
+            [
+                (self.layout.lb(r.name), names.LB_ADMIN_PORT, {"region": r.name})
+                for r in self.layout.regions
+            ],
+        )
+        self.prometheus.set_targets(
+            "store",
+            [
+                (self.layout.store(r.name), names.STORE_PORT, {"region": r.name})
+                for r in self.layout.regions
+            ],
+        )
         await self._up(self.prometheus)
 
     async def _start_clusters(self) -> None:
@@ -197,9 +272,16 @@ class Parts:
                 self.instance_of_node[node.name] = node.instance_id
                 self.zone_of_node[node.name] = zone.name
             cluster = Cluster(
-                zone.cluster, zone=zone.name, region=zone.region, nodes=nodes,
-                pod_ips=self.layout.pod_ips(zone.name), runner=self.runner, clock=self.clock,
-                log_dir=self.state_dir / "logs" / "pods", start_delay_s=0.0)
+                zone.cluster,
+                zone=zone.name,
+                region=zone.region,
+                nodes=nodes,
+                pod_ips=self.layout.pod_ips(zone.name),
+                runner=self.runner,
+                clock=self.clock,
+                log_dir=self.state_dir / "logs" / "pods",
+                start_delay_s=0.0,
+            )
             await cluster.serve(self.layout.kube(zone.cluster), names.KUBE_PORT)
             self.clusters[zone.cluster] = cluster
 
@@ -222,8 +304,14 @@ class Parts:
         await asyncio.gather(*(p.stop() for p in self._all_parts()), return_exceptions=True)
 
     def _all_parts(self) -> list[Part]:
-        parts: list[Part] = [self.aws_process, *self.databases.values(), *self.redis.values(),
-                             *self.queues.values(), *self.stores.values(), *self.envoys.values()]
+        parts: list[Part] = [
+            self.aws_process,
+            *self.databases.values(),
+            *self.redis.values(),
+            *self.queues.values(),
+            *self.stores.values(),
+            *self.envoys.values(),
+        ]
         parts += [p for p in (self.prometheus, self.alertmanager) if p is not None]
         return parts
 

@@ -41,30 +41,40 @@ class ControlServer:
         platform = self._platform
         parts = platform.parts
         pods = {
-            name: {d["name"]: f"{d['ready']}/{d['replicas']}"
-                   for d in cluster.deployments(names.NAMESPACE)}
-            for name, cluster in parts.clusters.items()
+            name: {
+                d: f"{ready}/{wanted}" for d, (ready, wanted) in platform.deployments(name).items()
+            }
+            for name in parts.clusters
         }
-        return web.json_response({
-            "cut_off": sorted(platform.cut),
-            "recovery": platform.recovery.stage.value,
-            "databases": parts.database.describe(),
-            "pods": pods,
-            "health_checks": parts.health.truth(),
-            "targets": {r: {f"{ip}:{port}": ok for (ip, port), ok in e.last_health.items()}
-                        for r, e in parts.envoys.items()},
-            "alertmanager": parts.alertmanager is not None,
-            "memory_bytes": pss_bytes(parts.all_pids()),
-            "defects": list(parts.defects),
-        }, dumps=lambda value: json.dumps(value, default=str))
+        return web.json_response(
+            {
+                "cut_off": sorted(platform.cut),
+                "recovery": platform.recovery.stage.value,
+                "databases": parts.database.describe(),
+                "pods": pods,
+                "health_checks": parts.health.truth(),
+                "targets": {
+                    r: {f"{ip}:{port}": ok for (ip, port), ok in e.last_health.items()}
+                    for r, e in parts.envoys.items()
+                },
+                "alertmanager": parts.alertmanager is not None,
+                "memory_bytes": pss_bytes(parts.all_pids()),
+                "defects": list(parts.defects),
+            },
+            dumps=lambda value: json.dumps(value, default=str),
+        )
 
     async def _replication(self, request: web.Request) -> web.Response:
         return web.json_response(
-            await self._platform.hands.replication(request.match_info["region"]))
+            await self._platform.hands.replication(request.match_info["region"])
+        )
 
     async def _set_replication(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._platform.hands.set_replication(
-            request.match_info["region"], await request.json()))
+        return web.json_response(
+            await self._platform.hands.set_replication(
+                request.match_info["region"], await request.json()
+            )
+        )
 
     async def _down(self, _: web.Request) -> web.Response:
         self._stop()

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.clock import Clock
+from harness.errors import LabError
 from harness.lab.layout import Layout
 from harness.lab.postgres import Postgres
 
@@ -107,8 +108,11 @@ class Database:
         except (OSError, TimeoutError, RuntimeError):
             return {}
         by_name = {m.name: z for z, m in self.members.items()}
-        return {by_name[r["name"]]: float(r["replay_lag_s"] or 0.0) for r in rows
-                if r["name"] in by_name}
+        return {
+            by_name[r["name"]]: float(r["replay_lag_s"] or 0.0)
+            for r in rows
+            if r["name"] in by_name
+        }
 
     # ---- boot ----------------------------------------------------------------------
 
@@ -136,7 +140,7 @@ class Database:
             try:
                 async with self._lock:
                     await self._step()
-            except (OSError, TimeoutError, RuntimeError) as error:
+            except (OSError, TimeoutError, RuntimeError, LabError) as error:
                 log.warning("database step failed, trying again: %s", error)
             await asyncio.sleep(_PROBE_PERIOD_S)
 

@@ -129,7 +129,9 @@ class DisasterRecovery:
     async def _synchronising(self) -> None:
         if not await self._hands.primary_answers():
             self._enter(Stage.STANDBY_ACTIVE)
-        elif await self._hands.databases_synchronised() and await self._hands.objects_synchronised():
+        elif (
+            await self._hands.databases_synchronised() and await self._hands.objects_synchronised()
+        ):
             await self._hands.hand_back()
             await self._hands.point_writer_at(self._primary)
             self._enter(Stage.DRAINING)

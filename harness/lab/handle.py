@@ -53,8 +53,15 @@ def find(state_dir: Path) -> Running | None:
         return None
     if not _is_supervisor(info["pid"], state_dir):
         return None
-    return Running(info["pid"], info["base"], info["control"], state_dir / "target.yaml",
-                   info["boot_s"], tuple(info["defects"]), info["time_scale"])
+    return Running(
+        info["pid"],
+        info["base"],
+        info["control"],
+        state_dir / "target.yaml",
+        info["boot_s"],
+        tuple(info["defects"]),
+        info["time_scale"],
+    )
 
 
 def _is_supervisor(pid: int, state_dir: Path) -> bool:
@@ -81,11 +88,14 @@ def up(
     """
     unknown = [d for d in defects if d not in LAB_NAMES]
     if unknown:
-        raise LabError(f"no seeded defect named {unknown[0]!r}",
-                       hint="`harness lab defects` lists them")
+        raise LabError(
+            f"no seeded defect named {unknown[0]!r}", hint="`harness lab defects` lists them"
+        )
     if find(state_dir) is not None:
-        raise LabError(f"a lab is already up in {state_dir}",
-                       hint="`harness lab down` ends it, `harness lab status` shows it")
+        raise LabError(
+            f"a lab is already up in {state_dir}",
+            hint="`harness lab down` ends it, `harness lab status` shows it",
+        )
     chosen = _choose_base(base)
     _clear(state_dir)
     process = _start_supervisor(state_dir.resolve(), chosen, time_scale, defects, owner)
@@ -108,15 +118,29 @@ def _clear(state_dir: Path) -> None:
 def _start_supervisor(
     state_dir: Path, base: int, time_scale: float, defects: Sequence[str], owner: int | None
 ) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-m", "harness.lab.supervisor", "--state-dir", str(state_dir),
-            "--base", str(base), "--time-scale", str(time_scale)]
+    argv = [
+        sys.executable,
+        "-m",
+        "harness.lab.supervisor",
+        "--state-dir",
+        str(state_dir),
+        "--base",
+        str(base),
+        "--time-scale",
+        str(time_scale),
+    ]
     for defect in defects:
         argv += ["--defect", defect]
     if owner is not None:
         argv += ["--owner", str(owner)]
     with (state_dir / "supervisor.log").open("ab") as log:
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log,
-                                stderr=subprocess.STDOUT, start_new_session=True)
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def _await_ready(process: subprocess.Popen[bytes], state_dir: Path) -> Running:
@@ -128,11 +152,15 @@ def _await_ready(process: subprocess.Popen[bytes], state_dir: Path) -> Running:
         if process.poll() is not None:
             failed = state_dir / "failed"
             why = failed.read_text() if failed.exists() else f"exit status {process.returncode}"
-            raise LabError(f"the lab did not come up: {why}",
-                           hint=f"look at {state_dir}/supervisor.log and {state_dir}/logs/")
+            raise LabError(
+                f"the lab did not come up: {why}",
+                hint=f"look at {state_dir}/supervisor.log and {state_dir}/logs/",
+            )
         time.sleep(0.05)
-    raise LabError(f"the lab was not ready within {UP_DEADLINE_S:.0f} s",
-                   hint=f"look at {state_dir}/supervisor.log")
+    raise LabError(
+        f"the lab was not ready within {UP_DEADLINE_S:.0f} s",
+        hint=f"look at {state_dir}/supervisor.log",
+    )
 
 
 def _wait(process: subprocess.Popen[bytes], deadline_s: float) -> None:
@@ -184,8 +212,10 @@ def _choose_base(base: int | None) -> int:
         if blocker is None:
             return candidate
         taken.append(blocker)
-    raise LabError(f"no free loopback network for a lab: {taken[0]}",
-                   hint="end another lab with `harness lab down`, or choose one with --base N")
+    raise LabError(
+        f"no free loopback network for a lab: {taken[0]}",
+        hint="end another lab with `harness lab down`, or choose one with --base N",
+    )
 
 
 def lock_name(base: int) -> str:
@@ -200,8 +230,12 @@ def _taken_by(base: int) -> str | None:
         except OSError:
             return f"127.{base}.0.0/16 belongs to another lab"
     layout = Layout(base)
-    fixed = [(layout.control, names.CONTROL_PORT), (layout.aws, names.AWS_PORT),
-             (layout.dns, names.DNS_PORT), (layout.prometheus, names.PROMETHEUS_PORT)]
+    fixed = [
+        (layout.control, names.CONTROL_PORT),
+        (layout.aws, names.AWS_PORT),
+        (layout.dns, names.DNS_PORT),
+        (layout.prometheus, names.PROMETHEUS_PORT),
+    ]
     fixed += [(layout.kube(z.cluster), names.KUBE_PORT) for z in layout.zones]
     fixed += [(layout.db(z.name), names.DB_PORT) for z in layout.zones]
     fixed += [(layout.redis(z.name), names.REDIS_PORT) for z in layout.zones]
@@ -221,8 +255,12 @@ def replication(running: Running, region: str, settings: dict[str, Any]) -> dict
     url = f"{running.control}/replication/{region}"
     request = urllib.request.Request(url)
     if settings:
-        request = urllib.request.Request(url, data=json.dumps(settings).encode(), method="PUT",
-                                         headers={"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            url,
+            data=json.dumps(settings).encode(),
+            method="PUT",
+            headers={"Content-Type": "application/json"},
+        )
     with urllib.request.urlopen(request, timeout=3.0) as answer:
         found: dict[str, Any] = json.load(answer)
         return found

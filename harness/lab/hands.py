@@ -39,9 +39,10 @@ class LabHands:
         """Whether the primary region's load balancer reaches a healthy gateway again."""
         host = self._layout.lb(names.PRIMARY_REGION)
         try:
-            async with aiohttp.ClientSession(timeout=_TIMEOUT) as session, session.get(
-                f"http://{host}:{names.LB_PORT}/health"
-            ) as answer:
+            async with (
+                aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+                session.get(f"http://{host}:{names.LB_PORT}/health") as answer,
+            ):
                 return answer.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
@@ -71,13 +72,14 @@ class LabHands:
         replicas = ACTIVE_REPLICAS if active else STANDBY_REPLICAS
         for zone in self._layout.zones_in(names.STANDBY_REGION):
             for service, count in replicas.items():
-                await self._parts.clusters[zone.cluster].scale(names.NAMESPACE, service, count)
+                self._parts.clusters[zone.cluster].scale(names.NAMESPACE, service, count)
 
     async def databases_synchronised(self) -> bool:
         """Whether every member of the primary region follows the standby's database again."""
         database = self._parts.database
-        return all(z.name in database.following
-                   for z in self._layout.zones_in(names.PRIMARY_REGION))
+        return all(
+            z.name in database.following for z in self._layout.zones_in(names.PRIMARY_REGION)
+        )
 
     async def objects_synchronised(self) -> bool:
         """Whether no object written in the standby region still waits to be replicated."""
@@ -94,9 +96,10 @@ class LabHands:
     async def set_replication(self, region: str, settings: dict[str, Any]) -> dict[str, Any]:
         """Change lag or pause of ``region``'s replication."""
         url = f"http://{self._layout.store(region)}:{names.STORE_PORT}/_store/replication"
-        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session, session.put(
-            url, json=settings
-        ) as answer:
+        async with (
+            aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+            session.put(url, json=settings) as answer,
+        ):
             answer.raise_for_status()
             found: dict[str, Any] = await answer.json()
             return found

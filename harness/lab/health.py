@@ -7,6 +7,7 @@ an endpoint that swallows packets delays nothing but its own verdict.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -72,25 +73,30 @@ def _held(status: Status, check: Mapping[str, Any], t: float) -> Status:
 
 
 class HealthChecker:
-    """Runs the health checks of the AWS state; use from one event loop."""
+    """Runs the health checks of the AWS state; use from one event loop.
 
-    def __init__(self, clock: Clock, time_scale: float) -> None:
+    ``on_change(check_id, status)`` is called in the loop whenever ``healthy`` turns.
+    """
+
+    def __init__(self, clock: Clock, time_scale: float, on_change: OnChange | None = None) -> None:
         self._clock = clock
         self._time_scale = time_scale
-        self._listeners: list[OnChange] = []
+        self._on_change = on_change
         self._checks: dict[str, Mapping[str, Any]] = {}
         self._status: dict[str, Status] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def on_change(self, call: OnChange) -> None:
-        """Have ``call(check_id, status)`` called in the loop whenever ``healthy`` turns."""
-        self._listeners.append(call)
+    @property
+    def statuses(self) -> dict[str, Status]:
+        """Check id → status, of every check."""
+        return dict(self._status)
 
+    @property
     def healthy(self) -> dict[str, bool]:
         """Check id → healthy, as ``route53.resolve`` takes it; a check not yet made is left out."""
         return {c: s.healthy for c, s in self._status.items() if s.decided(self._checks[c])}
 
-    def status(self) -> dict[str, dict[str, Any]]:
+    def truth(self) -> dict[str, dict[str, Any]]:
         """The ``health`` part of ``AwsState.put_truth``: check id → ``{"healthy", "observed",
         "reason", "since", "checked"}``; instants in wall seconds; not yet made: left out."""
         return {
@@ -105,18 +111,11 @@ class HealthChecker:
             if s.decided(self._checks[check])
         }
 
-    async def run(self) -> None:
-        """Until cancelled; then no check runs any more. The checks start in ``set_checks``."""
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await self.close()
-
     def interval_s(self, check: Mapping[str, Any]) -> float:
         """Seconds between requests of ``check`` in the lab's time."""
         return max(MIN_INTERVAL_S, check["interval_s"] / self._time_scale)
 
-    def set_checks(self, checks: Iterable[Mapping[str, Any]]) -> None:
+    def update(self, checks: Iterable[Mapping[str, Any]]) -> None:
         """Run exactly these checks (the AWS state's ``health_checks``); changes act at once."""
         wanted = {check["id"]: check for check in checks}
         for gone in self._checks.keys() - wanted.keys():
@@ -172,9 +171,8 @@ class HealthChecker:
     def _set(self, check_id: str, status: Status) -> None:
         before = self._status[check_id]
         self._status[check_id] = status
-        if before.healthy != status.healthy:
-            for call in self._listeners:
-                call(check_id, status)
+        if self._on_change and before.healthy != status.healthy:
+            self._on_change(check_id, status)
 
     def _calculate(self) -> None:
         """Calculated checks: healthy while enough of their children are."""
@@ -203,7 +201,7 @@ class HealthChecker:
         except TimeoutError:
             return False, "The endpoint did not accept a connection in time"
         except OSError as error:
-            return False, f"Connection failed: {error.strerror or error}"
+            return False, f"Connection failed: {_why(error)}"
         try:
             if check["type"] == "TCP":
                 return True, "Connection established"
@@ -249,6 +247,11 @@ async def _body(reader: asyncio.StreamReader) -> bytes:
     while len(body) < _SEARCHED_BYTES and (chunk := await reader.read(_SEARCHED_BYTES)):
         body += chunk
     return body[:_SEARCHED_BYTES]
+
+
+def _why(error: OSError) -> str:
+    """What the system says, e.g. ``Connection refused`` (asyncio puts its own words there)."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _endpoint(check: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -79,7 +79,6 @@ class Platform:
             self._tell_truth(),
             self._feed_prometheus(),
             self.parts.database.run(),
-            self.recovery.run(),
         ]
 
     async def stop(self) -> None:
@@ -100,16 +99,28 @@ class Platform:
 
     def _unsettled(self) -> str | None:
         for name, cluster in self.parts.clusters.items():
-            for deployment in cluster.deployments(names.NAMESPACE):
-                ready, wanted = deployment["ready"], deployment["replicas"]
+            for deployment, (ready, wanted) in self.deployments(name).items():
                 if ready < wanted:
-                    return f"{deployment['name']} in {name}: {ready} of {wanted} pods ready"
+                    return f"{deployment} in {name}: {ready} of {wanted} pods ready"
         for region in self.layout.regions:
             if not all(self.parts.envoys[region.name].last_health.values()):
                 return f"load balancer of {region.name} sees unhealthy targets"
         if self.hands.primary_health() is not True:
             return "health check of the primary region is not green"
         return None
+
+    def deployments(self, cluster: str) -> dict[str, tuple[int, int]]:
+        """Deployment of the services → (ready, wanted) pods."""
+        found = self.parts.clusters[cluster].list(
+            "Deployment", names.NAMESPACE, api_version="apps/v1"
+        )
+        return {
+            d["metadata"]["name"]: (
+                d.get("status", {}).get("readyReplicas", 0),
+                d["spec"].get("replicas", 1),
+            )
+            for d in found
+        }
 
     # ---- AWS → everything else ---------------------------------------------------------
 
@@ -200,15 +211,19 @@ class Platform:
             timer.cancel()
 
     def _node_ready(self, node: str, ready: bool) -> None:
-        for cluster in self.parts.clusters.values():
-            if node in cluster.node_names():
-                cluster.set_node_ready(node, ready, "" if ready else "NodeStatusUnknown")
+        cluster = self.layout.zone(self.parts.zone_of_node[node]).cluster
+        self.parts.clusters[cluster].set_node_ready(
+            node, ready, "" if ready else "NodeStatusUnknown"
+        )
 
     async def _restart_pods(self, node: str) -> None:
         """A machine that was stopped comes back with none of its processes."""
         for cluster in self.parts.clusters.values():
-            for uid in cluster.pods_on(node):
-                await self.parts.runner.stop(uid, 0.0)
+            running = cluster.pod_pids()
+            for pod in cluster.list_pods(names.NAMESPACE):
+                uid = pod["metadata"]["uid"]
+                if pod["spec"].get("nodeName") == node and uid in running:
+                    await self.parts.runner.stop(uid, 0.0)
 
     def _nodes(self, group: str) -> list[str]:
         if group.startswith("node:"):

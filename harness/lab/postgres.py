@@ -12,6 +12,7 @@ backend with it, frozen ones included, and no shared memory is left behind.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import shutil
 import signal
@@ -37,6 +38,7 @@ _CALL_TIMEOUT_S = 5.0
 _COPY_DEADLINE_S = 30.0
 _DYNAMIC_CONF = "lab.conf"
 _NOBODY = 65534
+_IPC_RMID = 0
 
 #: Small on purpose: a lab holds three servers. Both ends notice a dead peer within 3 s.
 _SETTINGS: dict[str, str] = {
@@ -172,6 +174,12 @@ class Postgres(Part):
         program = str(binaries.postgres_bin() / "postgres")
         argv = [program, "-D", str(self.data_dir)]
         return proc.spawn(_unprivileged(argv), log=self.log, cwd=self.data_dir, env=_ENV)
+
+    async def ready(self, deadline_s: float = 10.0) -> None:
+        """Return when it answers queries; raises LabError as every part does."""
+        await super().ready(deadline_s)
+        if not _in_namespace():
+            _let_go_of_shared_memory(self.data_dir)
 
     async def _is_ready(self) -> bool:
         try:
@@ -372,6 +380,18 @@ def _unprivileged(argv: Sequence[str]) -> list[str]:
     change = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
     alive = f'[ "$PPID" = {os.getpid()} ] || exit 1; exec "$@"'
     return [*change, "setpriv", "--pdeathsig", "KILL", "sh", "-c", alive, "sh", *argv]
+
+
+def _let_go_of_shared_memory(data_dir: Path) -> None:
+    """Have the kernel remove the server's SysV segment when its last process ends.
+
+    PostgreSQL keeps one as a lock and a SIGKILL would leave it behind (an IPC namespace takes
+    it along). The lab's own lock on its state folder does the same job.
+    """
+    lines = (data_dir / "postmaster.pid").read_text().splitlines()
+    key_and_id = lines[6].split() if len(lines) > 6 else []
+    if len(key_and_id) == 2:
+        ctypes.CDLL(None).shmctl(int(key_and_id[1]), _IPC_RMID, None)
 
 
 def _give_away(path: Path) -> None:

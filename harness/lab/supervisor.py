@@ -27,6 +27,7 @@ from typing import Any
 
 from harness.clock import SystemClock
 from harness.errors import HarnessError, LabError
+from harness.lab import binaries
 from harness.lab import layout as names
 from harness.lab.assembly import Parts
 from harness.lab.control import ControlServer
@@ -60,8 +61,9 @@ class Supervisor:
         self.layout = Layout(options.base)
         self.clock = SystemClock()
         self.stopping = asyncio.Event()
-        self.parts = Parts(options.state_dir, self.layout, self.clock, options.time_scale,
-                           options.defects)
+        self.parts = Parts(
+            options.state_dir, self.layout, self.clock, options.time_scale, options.defects
+        )
         self.platform = Platform(self.parts)
         self.control = ControlServer(self.layout, self.platform, self.stopping.set)
         self._tasks: list[asyncio.Task[None]] = []
@@ -94,6 +96,8 @@ class Supervisor:
             self._keep(coroutine)
         await self.platform.settled(deadline_s=20.0)
         self.parts.settle()
+        # Not before: a health check is red until the first pods answer.
+        self._keep(self.platform.recovery.run())
         write_target_file(self.options.state_dir, self.parts, self.options.time_scale)
 
     def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -127,9 +131,14 @@ class Supervisor:
         loop.add_reader(fd, gone)
 
     def _mark_ready(self, boot_s: float) -> None:
-        info = {"pid": os.getpid(), "base": self.options.base, "boot_s": round(boot_s, 2),
-                "time_scale": self.options.time_scale, "defects": list(self.options.defects),
-                "control": f"http://{self.layout.control}:{names.CONTROL_PORT}"}
+        info = {
+            "pid": os.getpid(),
+            "base": self.options.base,
+            "boot_s": round(boot_s, 2),
+            "time_scale": self.options.time_scale,
+            "defects": list(self.options.defects),
+            "control": f"http://{self.layout.control}:{names.CONTROL_PORT}",
+        }
         path = self.options.state_dir / "lab.json"
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(info))
@@ -160,10 +169,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--defect", action="append", default=[])
     parser.add_argument("--owner", type=int)
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr,
-                        format="%(asctime)s %(name)s %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s"
+    )
     options = Options(args.state_dir, args.base, args.time_scale, tuple(args.defect), args.owner)
     try:
+        # May download on first use, so before the event loop.
+        binaries.fetch()
         asyncio.run(_main(options))
     except HarnessError as error:
         (options.state_dir / "failed").write_text(str(error))
@@ -181,8 +193,9 @@ async def _main(options: Options) -> None:
     try:
         lock.bind(lock_name(options.base))
     except OSError as error:
-        raise LabError(f"127.{options.base}.0.0/16 belongs to another lab",
-                       hint="choose another with --base N") from error
+        raise LabError(
+            f"127.{options.base}.0.0/16 belongs to another lab", hint="choose another with --base N"
+        ) from error
     supervisor = Supervisor(options)
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGTERM, signal.SIGINT):

@@ -34,9 +34,10 @@ def write_target_file(state_dir: Path, parts: Parts, time_scale: float) -> None:
     """Write ``target.yaml`` and ``kubeconfig`` into ``state_dir``."""
     kubeconfig_path = state_dir / "kubeconfig"
     write_atomically(kubeconfig_path, yaml.safe_dump(kubeconfig(list(parts.clusters.values()))))
-    write_atomically(state_dir / "target.yaml",
-                     yaml.safe_dump(_document(parts, time_scale, kubeconfig_path),
-                                    sort_keys=False))
+    write_atomically(
+        state_dir / "target.yaml",
+        yaml.safe_dump(_document(parts, time_scale, kubeconfig_path), sort_keys=False),
+    )
 
 
 def _document(parts: Parts, time_scale: float, kubeconfig_path: Path) -> dict[str, Any]:
@@ -51,15 +52,25 @@ def _document(parts: Parts, time_scale: float, kubeconfig_path: Path) -> dict[st
         "standby": names.STANDBY_REGION,
         "account": seed["account"],
         "regions": [_region(parts, r) for r in layout.regions],
-        "clusters": [{"name": z.cluster, "context": z.cluster, "region": z.region, "zone": z.name,
-                      "nodes": NODES_PER_ZONE} for z in layout.zones],
-        "databases": [{"instance": z.db_instance, "region": z.region, "zone": z.name}
-                      for z in layout.zones],
+        "clusters": [
+            {
+                "name": z.cluster,
+                "context": z.cluster,
+                "region": z.region,
+                "zone": z.name,
+                "nodes": NODES_PER_ZONE,
+            }
+            for z in layout.zones
+        ],
+        "databases": [
+            {"instance": z.db_instance, "region": z.region, "zone": z.name} for z in layout.zones
+        ],
         "namespace": names.NAMESPACE,
         "kubeconfig": str(kubeconfig_path.resolve()),
         "prometheus_url": f"http://{layout.prometheus}:{names.PROMETHEUS_PORT}",
         "alertmanager_url": f"http://{layout.alertmanager}:{names.ALERTMANAGER_PORT}"
-        if parts.alertmanager else None,
+        if parts.alertmanager
+        else None,
         "aws_endpoint_url": aws_url,
         "dns_server": f"{layout.dns}:{names.DNS_PORT}",
         "hosted_zone_id": seed["hosted_zone_id"],

@@ -131,11 +131,13 @@ class LoadDriver:
         processes: int = 1,
         thresholds_s: Sequence[float] = (0.2,),
         kill_after_s: float | None = None,
+        warm_up_s: float = 60.0,
     ) -> None:
         """Start ``processes`` generators that share one schedule of ``rate`` arrivals/s.
 
         ``duration_s`` None: until :meth:`stop`. ``kill_after_s`` is a seeded defect: the
-        generators are killed (SIGKILL) that long after this call.
+        generators are killed (SIGKILL) that long after this call. ``warm_up_s``: how long
+        a service that does not take the first uploads is asked again.
         Raises LoadFailed when the locustfile does not exist.
         """
         if not Path(locustfile).is_file():
@@ -154,6 +156,7 @@ class LoadDriver:
                 worker=worker,
                 workers=processes,
                 thresholds_s=tuple(thresholds_s),
+                warm_up_s=warm_up_s,
             )
             self._spawn(run_dir, Path(locustfile), service_url, settings)
         self._journal.write("load.start", workers=processes, rate=rate)

@@ -116,6 +116,8 @@ class Engine:
                 self._run_schedule()
         finally:
             self._workload.ledger.close()
+            self._marks.close()
+            self._workload.http.close()
             self.done.set()
 
     def finish(self) -> None:
@@ -168,13 +170,13 @@ class Engine:
         )
         # Whole milliseconds of head start: the first arrival can be on time too.
         start_m = self._clock.monotonic_s() + 0.02
-        start_t = self._clock.wall_s() + 0.02
+        start_t = round(self._clock.wall_s() + 0.02, 6)
         self._tally.start(
             worker=settings.worker_name,
             rate=settings.rate / settings.workers,
             arrivals=settings.arrivals,
             seed=settings.seed,
-            start_t=round(start_t, 6),
+            start_t=start_t,
             workers=settings.workers,
             duration_s=settings.duration_s,
             timeout_s=settings.timeout_s,

@@ -50,6 +50,10 @@ class Marks:
             self._write_t[region] = t
         self._zone(t, zone)
 
+    def close(self) -> None:
+        """Close the source: a history without its end was cut short."""
+        self._pen.close()
+
     def _zone(self, t: float, zone: str) -> None:
         if not zone:
             return

@@ -110,10 +110,10 @@ async def observe(
     checks: list[dict[str, Any]], done: Callable[[HealthChecker], bool]
 ) -> dict[str, Any]:
     checker = HealthChecker(SystemClock(), 1000.0)
-    checker.set_checks(checks)
+    checker.update(checks)
     try:
         await until(lambda: done(checker))
-        return checker.status()
+        return checker.truth()
     finally:
         await checker.close()
 
@@ -150,7 +150,7 @@ def test_an_endpoint_is_judged_by_what_it_answers(
     async def scene() -> dict[str, Any]:
         async with endpoint() as service:
             service.answer = answer
-            found = await observe([check(port=service.port, **more)], lambda c: bool(c.status()))
+            found = await observe([check(port=service.port, **more)], lambda c: bool(c.truth()))
             return found["hc"]
 
     found = asyncio.run(scene())
@@ -159,7 +159,7 @@ def test_an_endpoint_is_judged_by_what_it_answers(
 
 
 def test_a_refused_connection_is_a_failure_with_its_reason() -> None:
-    found = asyncio.run(observe([check(port=1)], lambda c: bool(c.status())))
+    found = asyncio.run(observe([check(port=1)], lambda c: bool(c.truth())))
     assert not found["hc"]["healthy"]
     assert "refused" in found["hc"]["reason"].lower()
 
@@ -180,23 +180,24 @@ def test_listeners_hear_each_turn_and_a_changed_check_acts_at_once() -> None:
     async def scene() -> list[bool]:
         turns: list[bool] = []
         async with endpoint() as service:
-            checker = HealthChecker(SystemClock(), 1000.0)
-            checker.on_change(lambda _check, status: turns.append(status.healthy))
+            checker = HealthChecker(
+                SystemClock(), 1000.0, lambda _check, status: turns.append(status.healthy)
+            )
             plain = check(port=service.port)
-            checker.set_checks([plain])
-            await until(lambda: checker.healthy() == {"hc": True})
+            checker.update([plain])
+            await until(lambda: checker.healthy == {"hc": True})
             requests = service.requests
-            checker.set_checks([{**plain, "inverted": True}])
-            assert checker.healthy() == {"hc": False}, "no request is needed to invert"
-            checker.set_checks([{**plain, "inverted": True, "disabled": True}])
-            assert checker.healthy() == {"hc": False}, "disabled counts as passing, then inverted"
-            checker.set_checks([plain])
-            assert checker.healthy() == {"hc": True}
+            checker.update([{**plain, "inverted": True}])
+            assert checker.healthy == {"hc": False}, "no request is needed to invert"
+            checker.update([{**plain, "inverted": True, "disabled": True}])
+            assert checker.healthy == {"hc": False}, "disabled counts as passing, then inverted"
+            checker.update([plain])
+            assert checker.healthy == {"hc": True}
             await until(lambda: service.requests > requests)
             service.answer = b"HTTP/1.1 500 E\r\n\r\n"
-            await until(lambda: checker.healthy() == {"hc": False})
-            checker.set_checks([])
-            assert checker.healthy() == {}
+            await until(lambda: checker.healthy == {"hc": False})
+            checker.update([])
+            assert checker.healthy == {}
             await checker.close()
         return turns
 
@@ -208,7 +209,7 @@ def test_a_disabled_check_makes_no_request() -> None:
         async with endpoint() as service:
             other = check(id="other", port=service.port, type="TCP")
             checks = [check(port=service.port, disabled=True), other]
-            found = await observe(checks, lambda c: "other" in c.status())
+            found = await observe(checks, lambda c: "other" in c.truth())
             assert found["hc"]["healthy"]
             return service.requests
 
@@ -218,8 +219,8 @@ def test_a_disabled_check_makes_no_request() -> None:
 def test_a_new_check_is_held_healthy_and_not_reported_until_its_first_result() -> None:
     async def scene() -> None:
         checker = HealthChecker(ManualClock(), 10.0)
-        checker.set_checks([check()])
-        assert checker.status() == {} and checker.healthy() == {}
+        checker.update([check()])
+        assert checker.truth() == {} and checker.healthy == {}
         await checker.close()
 
     asyncio.run(scene())
@@ -234,7 +235,7 @@ def test_a_calculated_check_counts_its_healthy_children() -> None:
                 check(id="both", type="CALCULATED", children=["good", "bad"], health_threshold=2),
                 check(id="any", type="CALCULATED", children=["good", "bad"], health_threshold=1),
             ]
-            return await observe(checks, lambda c: {"good", "bad"} <= c.healthy().keys())
+            return await observe(checks, lambda c: {"good", "bad"} <= c.healthy.keys())
 
     found = asyncio.run(scene())
     assert (found["both"]["healthy"], found["any"]["healthy"]) == (False, True)
@@ -246,15 +247,13 @@ def test_intervals_are_divided_by_the_time_scale_and_never_too_short() -> None:
     assert HealthChecker(ManualClock(), 1e6).interval_s(check()) == health.MIN_INTERVAL_S
 
 
-def test_run_ends_all_checks_when_it_is_cancelled() -> None:
+def test_close_ends_all_checks() -> None:
     async def scene() -> int:
         async with endpoint() as service:
             checker = HealthChecker(SystemClock(), 1000.0)
-            running = asyncio.create_task(checker.run())
-            checker.set_checks([check(port=service.port)])
+            checker.update([check(port=service.port), check(id="refused", port=1)])
             await until(lambda: service.requests > 0)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-            return len(asyncio.all_tasks())
+            await checker.close()
+            return len([t for t in asyncio.all_tasks() if "_run" in repr(t.get_coro())])
 
-    assert asyncio.run(scene()) <= 2, "only this scene and the server's own task remain"
+    assert asyncio.run(scene()) == 0

@@ -104,9 +104,7 @@ class StandIn:
         self._loop.run_until_complete(asyncio.sleep(0.01))
         self._loop.close()
 
-    async def _connection(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
             while await self._exchange(reader, writer):
@@ -116,9 +114,7 @@ class StandIn:
         finally:
             writer.close()
 
-    async def _exchange(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> bool:
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, target, _ = head[0].split(" ")
         headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in head[1:] if line)}
@@ -210,9 +206,7 @@ class StandIn:
         status, extra, answer = _json(201, {"id": object_id})
         return status, {**extra, "ETag": f'"{sha256}"', "X-Checksum-Sha256": sha256}, answer
 
-    def _get(
-        self, object_id: str, headers: dict[str, str]
-    ) -> tuple[int, dict[str, str], bytes]:
+    def _get(self, object_id: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
         body, kind = self.files[object_id]
         sha256 = hashlib.sha256(body).hexdigest()
         extra = {"Content-Type": kind, "ETag": f'"{sha256}"', "X-Checksum-Sha256": sha256}

@@ -23,7 +23,9 @@ class AwsCalls:
 
     async def promote_read_replica(self, instance: str, region: str) -> None:
         """RDS PromoteReadReplica."""
-        body = f"Action=PromoteReadReplica&Version=2014-10-31&DBInstanceIdentifier={quote(instance)}"
+        body = (
+            f"Action=PromoteReadReplica&Version=2014-10-31&DBInstanceIdentifier={quote(instance)}"
+        )
         await self._post("/", body, "application/x-www-form-urlencoded", "rds", region)
 
     async def upsert_cname(self, zone_id: str, name: str, value: str, ttl_s: int) -> None:
@@ -44,10 +46,11 @@ class AwsCalls:
         headers = {
             "Content-Type": kind,
             "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, "
-                             f"Signature={'0' * 64}",
+            f"Signature={'0' * 64}",
         }
-        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session, session.post(
-            self._endpoint_url + path, data=body, headers=headers
-        ) as answer:
+        async with (
+            aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+            session.post(self._endpoint_url + path, data=body, headers=headers) as answer,
+        ):
             if answer.status >= 400:
                 raise OSError(f"{service} answered {answer.status}: {(await answer.text())[:200]}")

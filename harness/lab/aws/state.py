@@ -22,8 +22,8 @@ def snapshot(regions: Iterable[str], requests: Requests) -> dict[str, Any]:
     - ``subnets``: ``{id, vpc, region, zone, denied}``; default VPCs are left out
     - ``instances``: ``{id, region, zone, state}``
     - ``databases``: ``{id, region, zone, status, source, multi_az, promotions, promoted,
-      reboot_requests, restart_requests}``; ``source`` is an instance id; counted are calls
-      of PromoteReadReplica and of RebootDBInstance with and without ForceFailover
+      failovers, reboots}``; ``source`` is an instance id; counted are calls of
+      PromoteReadReplica and of RebootDBInstance with and without ForceFailover
     - ``health_checks``: ``{id, ref, ip, port, fqdn, path, type, search, interval_s,
       threshold, inverted, disabled, children, health_threshold}``
     - ``records``: ``{zone_id, zone, name, type, ttl_s, values, set_id, failover,
@@ -123,8 +123,8 @@ def _databases(region: str, requests: Requests) -> list[dict[str, Any]]:
             "multi_az": bool(d.multi_az),
             "promotions": (count := requests.count("promote", d.db_instance_identifier)),
             "promoted": count > 0 and d.source_db_instance_identifier is None,
-            "reboot_requests": requests.count("failover", d.db_instance_identifier),
-            "restart_requests": requests.count("reboot", d.db_instance_identifier),
+            "failovers": requests.count("failover", d.db_instance_identifier),
+            "reboots": requests.count("reboot", d.db_instance_identifier),
         }
         for d in _all(backend("rds", region).databases)
     ]

@@ -97,9 +97,7 @@ class EndpointsController:
 
     @staticmethod
     def _is_ready(service: Obj, pod: Obj) -> bool:
-        return is_condition_true(pod, "Ready") or bool(
-            at(service, "spec.publishNotReadyAddresses")
-        )
+        return is_condition_true(pod, "Ready") or bool(at(service, "spec.publishNotReadyAddresses"))
 
     def _subsets(self, service: Obj, pods: list[Obj]) -> list[Obj]:
         """One subset per distinct set of ports."""

@@ -48,7 +48,9 @@ def from_events_v1(obj: Obj) -> Obj:
 class Recorder:
     """Writes what controllers and kubelets did; equal events are counted, old ones dropped."""
 
-    def __init__(self, store: Store, clock: Clock, new_id: Callable[[], str], *, keep: int = 1000) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, new_id: Callable[[], str], *, keep: int = 1000
+    ) -> None:
         self._store = store
         self._clock = clock
         self._new_id = new_id

@@ -133,9 +133,7 @@ SERVICE = Kind(
     default=defaults.service,
     check=defaults.check_service,
 )
-ENDPOINTS = Kind(
-    "", "v1", "Endpoints", "endpoints", short_names=("ep",), columns=tables.ENDPOINTS
-)
+ENDPOINTS = Kind("", "v1", "Endpoints", "endpoints", short_names=("ep",), columns=tables.ENDPOINTS)
 ENDPOINT_SLICE = Kind(
     "discovery.k8s.io",
     "v1",

@@ -45,9 +45,9 @@ _RETRY_S = 1.0
 _STEADY_S = 600.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class KubeletConfig:
-    """Delays in seconds: ``start_delay_s`` from scheduled to process start."""
+    """Delays in seconds: ``start_delay_s`` from scheduled to process start (may be changed)."""
 
     cluster: str
     zone: str
@@ -183,6 +183,8 @@ class PodWorker:
         self.logs = LogBook(self._registry.clock)
         self.previous_logs: LogBook | None = None
         self._ready = False
+        self._began = 0.0
+        self._failures = 0
         self._has_gone = False
         self._grace_s = 0.0
         self._stop = asyncio.Event()
@@ -256,8 +258,9 @@ class PodWorker:
         try:
             self.env = self._environment()
         except ConfigError as error:
-            self._write(lambda obj: self._waiting(obj, "CreateContainerConfigError", str(error)))
-            self._event("Failed", f"Error: {error}", warning=True)
+            text = str(error)
+            self._write(lambda obj: self._waiting(obj, "CreateContainerConfigError", text))
+            self._event("Failed", f"Error: {text}", warning=True)
             await self._pause(_RETRY_S)
             return False
         return not self._stop.is_set()
@@ -269,7 +272,11 @@ class PodWorker:
         started = self._registry.now()
         spec = self._spec()
         self.logs.open(spec.log_path)
-        on_exit: Callable[[int], None] = lambda code: exited.done() or exited.set_result(code)  # noqa: E731
+
+        def on_exit(code: int) -> None:
+            if not exited.done():
+                exited.set_result(code)
+
         try:
             self.pid = await self._kubelet.runner.start(spec, on_exit)
         except (OSError, HarnessError) as error:
@@ -303,9 +310,9 @@ class PodWorker:
 
     async def _back_off(self, code: int) -> None:
         config = self._kubelet.config
-        if self._registry.clock.monotonic_s() - getattr(self, "_began", 0.0) > _STEADY_S:
+        if self._registry.clock.monotonic_s() - self._began > _STEADY_S:
             self._failures = 0
-        self._failures = getattr(self, "_failures", 0) + 1
+        self._failures = self._failures + 1
         self.restarts += 1
         if self._failures > 1:
             delay_s = min(
@@ -340,7 +347,7 @@ class PodWorker:
     async def _pre_stop(self) -> None:
         """``lifecycle.preStop.sleep``: keeps serving while load balancers notice."""
         seconds = float(at(self._container, "lifecycle.preStop.sleep.seconds", 0))
-        if 0 < seconds and 0 < self._grace_s:
+        if seconds > 0 and self._grace_s > 0:
             await asyncio.sleep(min(seconds, self._grace_s))
 
     async def _or_stop(self, waited: object) -> None:
@@ -414,7 +421,7 @@ class PodWorker:
             name = self._container["name"]
             message = f"Container {name} failed liveness probe, will be restarted"
             self._event("Killing", message)
-            grace_s = float(at(self._pod, "spec.terminationGracePeriodSeconds", 30))
+            grace_s = float(self._registry.grace_of(self._pod))
             stop = self._kubelet.runner.stop(self.uid, grace_s)
             self._probes.append(asyncio.get_running_loop().create_task(_detached(stop)))
 

@@ -50,8 +50,15 @@ class Registry:
     """Reads and writes of one cluster's objects. Raises ApiError where a server would refuse."""
 
     def __init__(
-        self, store: Store, kind_table: KindTable, clock: Clock, rng: random.Random
+        self,
+        store: Store,
+        kind_table: KindTable,
+        clock: Clock,
+        rng: random.Random,
+        *,
+        default_grace_s: int = 30,
     ) -> None:
+        self._default_grace_s = default_grace_s
         self.store = store
         self.kinds = kind_table
         self.clock = clock
@@ -251,8 +258,11 @@ class Registry:
         if finalizer and finalizer not in held:
             obj["metadata"]["finalizers"] = [*held, finalizer]
 
-    @staticmethod
-    def _grace_s(kind: Kind, obj: Obj, options: DeleteOptions) -> int:
+    def grace_of(self, pod: Obj) -> int:
+        """Seconds a pod is given to end by itself."""
+        return int(pod["spec"].get("terminationGracePeriodSeconds", self._default_grace_s))
+
+    def _grace_s(self, kind: Kind, obj: Obj, options: DeleteOptions) -> int:
         if kind.storage == kinds.NAMESPACE.storage:
             return 1  # its content goes first
         if kind.storage != kinds.POD.storage:
@@ -262,7 +272,7 @@ class Registry:
             return 0
         if options.grace_s is not None:
             return max(0, options.grace_s)
-        return int(obj["spec"].get("terminationGracePeriodSeconds", 30))
+        return self.grace_of(obj)
 
     def remove(self, kind: Kind, obj: Obj) -> None:
         """Take a terminated object out at once, if it is still that one."""

@@ -82,9 +82,7 @@ class ReplicaSetController:
             refs = obj["metadata"].setdefault("ownerReferences", [])
             refs.append(owner_reference(replicaset))
 
-        return (
-            self._registry.mutate(kinds.POD, namespace_of(pod), name_of(pod), change) or pod
-        )
+        return self._registry.mutate(kinds.POD, namespace_of(pod), name_of(pod), change) or pod
 
     def _scale(self, replicaset: Obj, pods: list[Obj]) -> None:
         wanted = at(replicaset, "spec.replicas", 0)

@@ -120,4 +120,4 @@ def field_selector(text: str, supported: frozenset[str]) -> ObjectMatch:
         if path not in supported:
             raise bad_request(f'field label not supported: "{path}"')
         tests.append((path, operator != "!=", value))
-    return lambda obj: all((_as_text(at(obj, path)) == want) is equal for path, equal, want in tests)
+    return lambda obj: all((_as_text(at(obj, p)) == want) is equal for p, equal, want in tests)

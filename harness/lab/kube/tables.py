@@ -320,5 +320,3 @@ def table(
             for obj in objects
         ],
     }
-
-

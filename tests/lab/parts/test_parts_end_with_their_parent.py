@@ -15,7 +15,6 @@ from pathlib import Path
 
 from parts_support import LAYOUT, alive, wait_for
 
-import harness
 from harness.lab import binaries
 
 SUPERVISOR = """
@@ -84,11 +83,10 @@ asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2])))
 @contextmanager
 def supervisor_of(script: str, *argv: str) -> Iterator[tuple[int, dict[str, list[int]]]]:
     """A process that runs ``script``: its pid and what it printed, the pids of its parts."""
-    source = str(Path(harness.__file__).parents[1])
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(LAYOUT.base), *argv],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": source},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     try:
         assert process.stdout is not None
@@ -122,12 +120,20 @@ def test_postgres_runs_and_ends_with_its_parent_without_namespaces_too(monkeypat
         folder = Path(scratch)
         folder.chmod(0o755)
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        before = shared_memory_segments()
         programs = reachable_copy(binaries.postgres_bin(), folder)
         with supervisor_of(PLAIN, str(folder / "lab"), str(programs)) as (supervisor, pids):
             owners = {Path("/proc", str(pid)).stat().st_uid for pid in pids["a"]}
             assert 0 not in owners
             os.kill(supervisor, signal.SIGKILL)
             assert_all_end(pids)
+            assert wait_for(lambda: shared_memory_segments() <= before, 2.0)
+
+
+def shared_memory_segments() -> set[str]:
+    """Ids of the SysV segments of this host that only one user may read."""
+    rows = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+    return {row.split()[1] for row in rows if row.split()[2].endswith("600")}
 
 
 def reachable_copy(programs: Path, folder: Path) -> Path:

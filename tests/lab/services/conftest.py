@@ -20,3 +20,4 @@ def world() -> Iterator[World]:
             yield world
         finally:
             world.stop()
+            import shutil; shutil.rmtree("/tmp/services/logs", ignore_errors=True); shutil.copytree(Path(root)/"logs", "/tmp/services/logs")
