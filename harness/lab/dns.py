@@ -111,7 +111,9 @@ class DnsServer:
             reply.header.rcode = RCODE.SERVFAIL
         packed = bytes(reply.pack())
         if udp and len(packed) > _UDP_SIZE_BYTES:
-            return bytes(reply.truncate().pack())
+            reply = request.reply(ra=0, aa=1)
+            reply.header.tc = 1
+            return bytes(reply.pack())
         return packed
 
     async def _serve_stream(

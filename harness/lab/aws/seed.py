@@ -18,7 +18,10 @@ from harness.lab.layout import Layout, Region, Zone
 ACCOUNT = "123456789012"
 NODES_PER_ZONE = 2
 ZONE_DOMAIN = "fileservice.lab"
-HEALTH_PATH = "/health/region"
+#: The primary is healthy while the writer's name leads into it, so DNS returns only after
+#: the database did; the standby is healthy while it could take over.
+PRIMARY_HEALTH_PATH = "/health/region"
+STANDBY_HEALTH_PATH = "/health"
 TAGS = {"chaos": "allowed", "project": "fileservice"}
 #: The writer, its replica in the second zone, its replica in the other region.
 PRIMARY_DB, ZONE_REPLICA_DB, REGION_REPLICA_DB = (zone.db_instance for zone in lab.ZONES)
@@ -269,7 +272,9 @@ def _health_check(config: SeedConfig, region: Region) -> str:
             "ip_address": config.layout.lb(region.name),
             "port": lab.LB_PORT,
             "type": "HTTP",
-            "resource_path": HEALTH_PATH,
+            "resource_path": PRIMARY_HEALTH_PATH
+            if region.name == lab.PRIMARY_REGION
+            else STANDBY_HEALTH_PATH,
             "request_interval": config.check_interval_s,
             "failure_threshold": config.failure_threshold,
         },

@@ -18,7 +18,16 @@ from harness.lab.kube.apierror import ApiError, bad_request, gone, not_found
 from harness.lab.kube.disruption import evict
 from harness.lab.kube.kinds import Kind
 from harness.lab.kube.kubelet import Kubelet, PodWorker
-from harness.lab.kube.objects import Obj, at, clone, meta, name_of, namespace_of, uid_of
+from harness.lab.kube.objects import (
+    Obj,
+    at,
+    clone,
+    is_true,
+    meta,
+    name_of,
+    namespace_of,
+    uid_of,
+)
 from harness.lab.kube.podstreams import Exec, stream_logs
 from harness.lab.kube.registry import DeleteOptions, Registry
 from harness.lab.kube.selectors import field_selector, label_selector, selector_text
@@ -130,7 +139,7 @@ class Api:
 
     async def _many(self, request: web.Request, target: Target) -> web.StreamResponse:
         if request.method == "GET":
-            if request.query.get("watch") in ("true", "1"):
+            if is_true(request.query.get("watch")):
                 return await self._stream(self._watch(request, target))
             return self._list(request, target)
         if request.method == "POST":
@@ -178,8 +187,8 @@ class Api:
             namespace=target.namespace,
             version=query.get("resourceVersion", ""),
             matches=self._matcher(request, target.kind),
-            initial_events=query.get("sendInitialEvents") in ("true", "1"),
-            bookmarks=query.get("allowWatchBookmarks") in ("true", "1"),
+            initial_events=is_true(query.get("sendInitialEvents")),
+            bookmarks=is_true(query.get("allowWatchBookmarks")),
             timeout_s=float(query.get("timeoutSeconds") or _WATCH_TIMEOUT_S),
         )
         watch = Watch(self._registry.store, options)

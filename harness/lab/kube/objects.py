@@ -134,3 +134,8 @@ def image_tag(image: str) -> str:
     """``v2`` of ``registry:5000/files/gateway:v2``; ``latest`` where there is none."""
     last = image.split("@", 1)[0].rsplit("/", 1)[-1]
     return last.partition(":")[2] or "latest"
+
+
+def is_true(text: str | None) -> bool:
+    """A boolean query parameter as the API server reads it: clients send ``true``, ``True``, ``1``."""
+    return text in ("1", "t", "T", "true", "TRUE", "True")

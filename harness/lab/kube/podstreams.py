@@ -18,7 +18,7 @@ from aiohttp import WSMsgType, web
 from harness.lab.kube.apierror import ApiError, bad_request
 from harness.lab.kube.kubelet import PodWorker
 from harness.lab.kube.logs import LogOptions
-from harness.lab.kube.objects import Obj
+from harness.lab.kube.objects import Obj, is_true
 from harness.lab.proc import die_with_parent
 
 STDIN, STDOUT, STDERR, ERROR, CLOSE = 0, 1, 2, 3, 255
@@ -41,7 +41,7 @@ def log_options(query: Mapping[str, str]) -> LogOptions:
     return LogOptions(
         tail_lines=number("tailLines"),
         since_s=number("sinceSeconds"),
-        timestamps=query.get("timestamps") == "true",
+        timestamps=is_true(query.get("timestamps")),
         limit_bytes=number("limitBytes"),
     )
 
@@ -50,7 +50,7 @@ async def stream_logs(request: web.Request, worker: PodWorker) -> web.StreamResp
     """The answer of ``pods/log``, following the file while the container runs if asked to."""
     query = request.query
     book = worker.logs
-    if query.get("previous") == "true":
+    if is_true(query.get("previous")):
         if worker.previous_logs is None:
             raise bad_request(f'previous terminated container in pod "{worker.name}" not found')
         book = worker.previous_logs
@@ -62,7 +62,7 @@ async def stream_logs(request: web.Request, worker: PodWorker) -> web.StreamResp
     data, offset = book.read(options)
     await response.write(data)
     rest = LogOptions(timestamps=options.timestamps)
-    follow = query.get("follow") == "true"
+    follow = is_true(query.get("follow"))
     while follow and worker.pid is not None and worker.logs is book:
         await asyncio.sleep(_FOLLOW_S)
         data, offset = book.read(rest, offset)
@@ -99,7 +99,7 @@ class Exec:
         self._request = request
         self._worker = worker
         self._command = query.getall("command", [])
-        self._stdin = query.get("stdin") in ("true", "1", "True")
+        self._stdin = is_true(query.get("stdin"))
         if not self._command:
             raise bad_request("you must specify at least one command for the container")
         if worker.pid is None:

@@ -107,7 +107,7 @@ def test_target_health_is_the_load_balancers_own_view_with_zones(aws: Aws) -> No
         TargetGroupArn=arn, Targets=[{"Id": "127.104.10.99", "Port": 8080}]
     )["TargetHealthDescriptions"]
     assert own["TargetHealth"]["State"] == "initial"
-    elb.deregister_targets(TargetGroupArn=arn, Targets=[{"Id": "127.104.10.99"}])
+    aws.put_truth(targets={"127.104.10.99:8080": True})
     aws.put_truth(targets={})
     assert elb.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"] == []
 

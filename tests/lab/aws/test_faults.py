@@ -115,6 +115,7 @@ def test_bucket_replication_and_deregistered_targets_are_seen(aws: Aws) -> None:
 
     arn = aws.seed["regions"]["us-east-1"]["target_group_arn"]
     aws.put_truth(targets={"127.104.10.7:8080": True})
+    assert "127.104.10.7" not in aws.one("target_groups", arn=arn)["deregistered"]
     elb.deregister_targets(TargetGroupArn=arn, Targets=[{"Id": "127.104.10.7"}])
     assert aws.one("target_groups", arn=arn)["deregistered"] == ["127.104.10.7"]
     aws.put_truth(targets={"127.104.10.7:8080": True})
