@@ -88,21 +88,26 @@ class LabHands:
 
     async def replication(self, region: str) -> dict[str, Any]:
         """The object store's own account of its replication queue."""
-        url = f"http://{self._layout.store(region)}:{names.STORE_PORT}/_store/replication"
-        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session, session.get(url) as answer:
-            found: dict[str, Any] = await answer.json()
-            return found
+        return await self._replication("GET", region)
 
     async def set_replication(self, region: str, settings: dict[str, Any]) -> dict[str, Any]:
         """Change lag or pause of ``region``'s replication."""
+        return await self._replication("PUT", region, settings)
+
+    async def _replication(
+        self, method: str, region: str, settings: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         url = f"http://{self._layout.store(region)}:{names.STORE_PORT}/_store/replication"
-        async with (
-            aiohttp.ClientSession(timeout=_TIMEOUT) as session,
-            session.put(url, json=settings) as answer,
-        ):
-            answer.raise_for_status()
-            found: dict[str, Any] = await answer.json()
-            return found
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+                session.request(method, url, json=settings) as answer,
+            ):
+                answer.raise_for_status()
+                found: dict[str, Any] = await answer.json()
+                return found
+        except aiohttp.ClientError as error:
+            raise OSError(f"the object store of {region} does not answer: {error}") from error
 
     async def hand_back(self) -> None:
         """Make the primary region's database the writer again, nothing lost."""

@@ -105,8 +105,9 @@ class Platform:
         for region in self.layout.regions:
             if not all(self.parts.envoys[region.name].last_health.values()):
                 return f"load balancer of {region.name} sees unhealthy targets"
-        if self.hands.primary_health() is not True:
-            return "health check of the primary region is not green"
+        for check, status in self.parts.health.statuses.items():
+            if not status.healthy or status.observed is None:
+                return f"health check {check} is not green: {status.reason}"
         return None
 
     def deployments(self, cluster: str) -> dict[str, tuple[int, int]]:

@@ -16,7 +16,7 @@ _ROUTE53_XMLNS = "https://route53.amazonaws.com/doc/2013-04-01/"
 
 
 class AwsCalls:
-    """Calls to the AWS API at ``endpoint_url``; each raises OSError-like aiohttp errors."""
+    """Calls to the AWS API at ``endpoint_url``; each raises OSError when it did not take them."""
 
     def __init__(self, endpoint_url: str) -> None:
         self._endpoint_url = endpoint_url
@@ -48,9 +48,14 @@ class AwsCalls:
             "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, "
             f"Signature={'0' * 64}",
         }
-        async with (
-            aiohttp.ClientSession(timeout=_TIMEOUT) as session,
-            session.post(self._endpoint_url + path, data=body, headers=headers) as answer,
-        ):
-            if answer.status >= 400:
-                raise OSError(f"{service} answered {answer.status}: {(await answer.text())[:200]}")
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+                session.post(self._endpoint_url + path, data=body, headers=headers) as answer,
+            ):
+                if answer.status < 400:
+                    return
+                text = await answer.text()
+        except aiohttp.ClientError as error:
+            raise OSError(f"{service} did not answer: {error}") from error
+        raise OSError(f"{service} answered {answer.status}: {text[:200]}")
