@@ -95,7 +95,6 @@ class Conductor:
         *,
         target_file: Path,
         run_dir: Path,
-        root: Path,
         clock: Clock,
         progress: Progress,
         kill_load_after_s: float | None = None,
@@ -104,7 +103,6 @@ class Conductor:
         self.target = target
         self.run_dir = run_dir
         self._target_file = target_file
-        self._root = root
         self._clock = clock
         self._progress = progress
         self._kill_load_after_s = kill_load_after_s
@@ -151,7 +149,7 @@ class Conductor:
 
     def _digests(self) -> dict[str, str]:
         files = [f.experiment for f in self.plan.faults] + [self.plan.traffic.locustfile]
-        return {f: hashlib.sha256((self._root / f).read_bytes()).hexdigest() for f in files}
+        return {f: hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in files}
 
     def _refuse_or_go(self) -> None:
         checks = preflight(self.target)
@@ -178,7 +176,7 @@ class Conductor:
         traffic = self.plan.traffic
         self._load.start(
             self.run_dir,
-            locustfile=self._root / traffic.locustfile,
+            locustfile=Path(traffic.locustfile),
             rate=traffic.rate,
             arrivals=traffic.arrivals,
             seed=traffic.seed,
@@ -215,7 +213,7 @@ class Conductor:
         self._chaos = chaos
         chaos.start(
             self.run_dir,
-            experiment=self._root / fault.experiment,
+            experiment=Path(fault.experiment),
             fault=fault.name,
             hold_s=fault.hold_s,
             target_file=self._target_file,

@@ -184,7 +184,6 @@ def _carry_out(plan: Plan, target_name: str, defect: str | None, runs_root: Path
             target,
             target_file=target_file,
             run_dir=run_dir,
-            root=Path.cwd(),
             clock=clock,
             progress=shown,
             kill_load_after_s=kill_load_after_s,
