@@ -89,8 +89,10 @@ class ZygoteRunner:
     async def open(self) -> None:
         """Start the zygote and wait until it takes orders. Raises LabError."""
         async with self._opening:
-            if self._writer is not None:
+            if self._writer is not None and self.pid is not None:
                 return
+            if self._reading is not None:
+                await self._reading  # first tell the ends of the pods of the one that died
             if self._process is not None:
                 proc.end(self._process)
             self._socket_path.parent.mkdir(parents=True, exist_ok=True)

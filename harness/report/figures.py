@@ -1,15 +1,17 @@
-"""Per-second figures of a run, binned so that a long run draws as quickly as a short one."""
+"""Figures of a run as they are drawn, binned so that an hour draws as quickly as a minute."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from harness.evidence import histogram
 from harness.evidence.model import Evidence, TallyCell
 
-#: Points along the time axis at most; more would be narrower than a pixel.
-MAX_BINS = 480
+#: Points along the time axis at most; more would be narrower than two pixels.
+MAX_BINS = 420
+_NICE_WIDTHS_S = (1, 2, 3, 5, 10, 15, 20, 30, 60)
 
 
 @dataclass
@@ -19,30 +21,44 @@ class Bin:
     t: float
     seconds: int
     planned: int = 0
-    bad: int = 0
+    #: failed, unsure and not sent → count
+    bad: Counter[str] = field(default_factory=Counter)
     #: region that served → successes
-    ok: dict[str, int] = field(default_factory=dict)
-    latency: histogram.Histogram = field(default_factory=dict)
+    ok: Counter[str] = field(default_factory=Counter)
+    latency: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def bad_total(self) -> int:
+        return sum(self.bad.values())
 
     def quantile_s(self, q: float) -> float | None:
-        """The middle of the interval the ``q`` quantile of latency lies in; None if nothing came."""
+        """The middle of the interval the ``q`` quantile of the successes' latency lies in."""
         found = histogram.quantile_us(self.latency, q)
         return None if found is None else (found.low + found.high) / 2e6
 
 
 def span(evidence: Evidence) -> tuple[float, float]:
-    """First and last instant of the phases, wall seconds; zeros when none ran."""
+    """First and last instant of the phases, wall seconds; zeros when none ran.
+
+    A phase without an end reaches to the last thing recorded.
+    """
     if not evidence.phases:
         return 0.0, 0.0
-    ends = [p.end_t if p.end_t is not None else p.start_t for p in evidence.phases]
-    return evidence.phases[0].start_t, max(ends)
+    start = min(p.start_t for p in evidence.phases)
+    ends = [p.end_t for p in evidence.phases if p.end_t is not None]
+    if len(ends) < len(evidence.phases):
+        ends += [event.t for event in evidence.events]
+    return start, max(ends, default=start)
 
 
 def bins(evidence: Evidence) -> list[Bin]:
     """Every stretch of the run, in order, without holes."""
     start, end = span(evidence)
-    first, count = int(start), max(1, int(end) - int(start) + 1)
-    width = max(1, -(-count // MAX_BINS))
+    if end <= start:
+        return []
+    first, count = int(start), int(end) - int(start) + 1
+    least = -(-count // MAX_BINS)
+    width = next((w for w in _NICE_WIDTHS_S if w >= least), least)
     found = [Bin(float(t), width) for t in range(first, first + count, width)]
     for worker in evidence.tallies:
         for second in worker.seconds:
@@ -52,18 +68,18 @@ def bins(evidence: Evidence) -> list[Bin]:
     return found
 
 
-def _add(into: Bin, planned: int, cells: tuple[TallyCell, ...]) -> None:
+def _add(into: Bin, planned: int, cells: Iterable[TallyCell]) -> None:
     into.planned += planned
     for cell in cells:
         if cell.outcome == "ok":
-            region = cell.region or "?"
-            into.ok[region] = into.ok.get(region, 0) + cell.n
-            into.latency = histogram.merge((into.latency, cell.latency))
+            into.ok[cell.region or "unnamed"] += cell.n
+            into.latency.update(cell.latency)
         else:
-            into.bad += cell.n
+            into.bad[cell.outcome] += cell.n
 
 
-def regions(found: list[Bin], order: Mapping[str, int]) -> list[str]:
-    """Regions that served anything, in ``order`` (name → rank), others after."""
+def regions(found: Iterable[Bin], order: Sequence[str]) -> list[str]:
+    """Regions that served anything, in ``order``, others after."""
+    rank = {name: index for index, name in enumerate(order)}
     names = {name for b in found for name in b.ok}
-    return sorted(names, key=lambda name: (order.get(name, 99), name))
+    return sorted(names, key=lambda name: (rank.get(name, len(rank)), name))

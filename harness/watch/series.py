@@ -33,7 +33,7 @@ QUERY_DEADLINE_S = 10.0
 SERIES: dict[str, str] = {
     "gateway_requests": 'http_requests_total{service="gateway"}',
     "gateway_latency_bucket": (
-        'http_request_duration_seconds_bucket{service="gateway",le=~"0.2|0.20|+Inf"}'
+        'http_request_duration_seconds_bucket{service="gateway",le=~"0.2|\\\\+Inf"}'
     ),
     "envoy_responses": 'envoy_http_downstream_rq_xx{envoy_http_conn_manager_prefix="ingress"}',
     "up": "up",

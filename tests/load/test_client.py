@@ -43,7 +43,7 @@ def answering(*responses: bytes, close: bool = True):
 
     threading.Thread(target=serve, daemon=True).start()
     with listener:
-        yield "http://127.0.0.1:%d" % listener.getsockname()[1]
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def client_for(url, limits=None, clock=None, resolver=None):
@@ -64,7 +64,8 @@ def test_a_response_is_read_whole_with_its_headers():
 
 
 def test_a_chunked_response_is_put_together():
-    text = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwiki\r\n5;x=y\r\npedia\r\n0\r\n\r\n"
+    text = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    text += b"4\r\nwiki\r\n5;x=y\r\npedia\r\n0\r\n\r\n"
     with answering(text) as url:
         assert get(client_for(url)).body == b"wikipedia"
 
@@ -108,7 +109,7 @@ def test_a_full_backlog_is_a_connect_timeout_and_surely_not_sent():
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
-        url = "http://127.0.0.1:%d" % listener.getsockname()[1]
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         exchange = get(client_for(url, Limits(connect_s=0.1)), timeout_s=1)
     assert (exchange.error, exchange.sent) == ("connect-timeout", False)
 
@@ -200,7 +201,7 @@ def test_a_connection_that_dies_on_the_second_request_is_tried_once_more_on_a_ne
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     with listener:
-        client = client_for("http://127.0.0.1:%d" % listener.getsockname()[1])
+        client = client_for(f"http://127.0.0.1:{listener.getsockname()[1]}")
         assert get(client).status == 200
         assert get(client).status == 200
         assert client.counts.reconnects == 1

@@ -11,7 +11,7 @@ import dns.rrset
 import pytest
 
 from harness.clock import ManualClock
-from harness.load.resolver import KEEP_LAST_GOOD_S, Resolver, ResolveError
+from harness.load.resolver import KEEP_LAST_GOOD_S, ResolveError, Resolver
 
 HOST = "api.fileservice.lab"
 
@@ -27,7 +27,7 @@ class DnsServer:
         self.queries = 0
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self._socket.getsockname()[1]
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -41,7 +41,10 @@ class DnsServer:
                 continue
             reply = dns.message.make_response(dns.message.from_wire(data))
             reply.set_rcode(self.rcode)
-            reply.answer = [dns.rrset.from_text(n, t, "IN", k, v) for n, t, k, v in self.records]
+            reply.answer = [
+                dns.rrset.from_text(f"{n}.", t, "IN", k, f"{v}." if k == "CNAME" else v)
+                for n, t, k, v in self.records
+            ]
             self._socket.sendto(reply.to_wire(), peer)
 
     def close(self):

@@ -156,7 +156,8 @@ class AwsApp:
             "MetricName": name,
             "Dimensions": [{"Name": dimension, "Value": subject}],
             "Value": float(value),
-            "Timestamp": datetime.fromtimestamp(now, UTC),
+            # moto compares with instants that carry no zone and mean UTC.
+            "Timestamp": datetime.fromtimestamp(now, UTC).replace(tzinfo=None),
             "Unit": "Seconds" if name == "ReplicaLag" else "None",
         }
         backend("cloudwatch", region).put_metric_data(namespace, [datum])

@@ -78,8 +78,8 @@ def _route53(lab: Lab) -> None:
         return ActionResult({"HealthCheckObservations": observations(lab, check_id)})
 
     def test_dns_answer(self: Route53) -> ActionResult:
-        zone = self.backend.get_hosted_zone(self._get_param("hostedzoneid"))
-        name, kind = self._get_param("recordname"), self._get_param("recordtype")
+        zone = self.backend.get_hosted_zone(self._get_param("HostedZoneId"))
+        name, kind = self._get_param("RecordName"), self._get_param("RecordType")
         return ActionResult(dns_answer(lab, zone.resource_id, name, kind))
 
     Route53.get_health_check_status = get_health_check_status

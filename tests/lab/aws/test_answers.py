@@ -167,7 +167,7 @@ def test_cloudwatch_has_replica_lag_and_health(aws: Aws) -> None:
     check = aws.seed["regions"]["us-east-1"]["health_check_id"]
     aws.put_truth(
         health={check: {"healthy": True, "reason": "", "since": 0.0}},
-        databases={"files-db-west": {"zone": "us-west-2a", "lag_s": 4.0, "role": "replica"}},
+        databases={"files-db-replica-b": {"zone": "us-east-1b", "lag_s": 4.0, "role": "replica"}},
     )
 
     def latest(region: str, namespace: str, metric: str, name: str, value: str) -> float:
@@ -184,5 +184,5 @@ def test_cloudwatch_has_replica_lag_and_health(aws: Aws) -> None:
         return max(p["Maximum"] for p in points)
 
     name = "DBInstanceIdentifier"
-    assert latest("us-west-2", "AWS/RDS", "ReplicaLag", name, "files-db-west") == 4.0
+    assert latest("us-east-1", "AWS/RDS", "ReplicaLag", name, "files-db-replica-b") == 4.0
     assert latest("us-east-1", "AWS/Route53", "HealthCheckStatus", "HealthCheckId", check) == 1.0

@@ -186,9 +186,7 @@ class World:
         self.loop = asyncio.Runner()
         logs = root / "logs"
         layout, zone = self.layout, self.zone
-        self.database = Postgres(
-            "files-db", layout.db(zone), DB_PORT, root / "db", logs / "db.log"
-        )
+        self.database = Postgres("files-db", layout.db(zone), DB_PORT, root / "db", logs / "db.log")
         self.redis = Redis("redis", layout.redis(zone), REDIS_PORT, root / "r", logs / "redis.log")
         (root / "q").mkdir()
         self.queue = Queue("queue", layout.queue(zone), QUEUE_PORT, root / "q", logs / "queue.log")

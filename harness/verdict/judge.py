@@ -1,0 +1,271 @@
+"""From a plan and its evidence to a verdict. Pure: the same in, the same out.
+
+Whether there is enough evidence comes first, then whether each fault landed and was
+undone, then what the plan demands. A check that raises is a finding of its own,
+unknown, with the reason: it neither hides nor ends the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from harness.errors import ExitStatus
+from harness.evidence.model import Evidence, Gap
+from harness.plan.model import (
+    Agreement,
+    Availability,
+    Durability,
+    ErrorRate,
+    Failback,
+    Failover,
+    Latency,
+    Objective,
+    Plan,
+    Recovery,
+    Throughput,
+)
+from harness.verdict.agreement import judge_agreement, view
+from harness.verdict.case import Case
+from harness.verdict.durability import judge_durability
+from harness.verdict.failover import Way, expected_s, failback, failover, judge_failback
+from harness.verdict.failover import judge_failover
+from harness.verdict.faults import judge_system, judge_undo, open_undos
+from harness.verdict.landing import Landing, judge_landing, landing
+from harness.verdict.model import Finding, Outcome, Step, Verdict, worst
+from harness.verdict.recovery import judge_recovery
+from harness.verdict.sufficiency import all_gaps, judge_evidence, judge_generator, judge_rate
+from harness.verdict.traffic import (
+    judge_availability,
+    judge_content,
+    judge_error_rate,
+    judge_latency,
+    judge_throughput,
+)
+
+Check = Callable[[], Finding | None]
+
+
+def judge(plan: Plan, evidence: Evidence) -> Verdict:
+    """The verdict on one run. Never raises for anything the evidence holds."""
+    return _Judge(Case(plan, evidence)).verdict()
+
+
+class _Judge:
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.gaps = tuple(all_gaps(case))
+        self.landings = {f.name: self._landing(f.name) for f in case.plan.faults}
+        self.over: dict[str, Way | None] = {}
+        self.back: dict[str, Way | None] = {}
+
+    def _landing(self, fault: str) -> Landing:
+        try:
+            return landing(self.case, fault)
+        except Exception as error:
+            return Landing(fault, 0.0, 0.0, (), f"cannot be told: {_said(error)}")
+
+    # ---- findings ----------------------------------------------------------------------
+
+    def verdict(self) -> Verdict:
+        case = self.case
+        findings = tuple(self._findings())
+        outcome = worst(finding.outcome for finding in findings)
+        status, stopped = self._status(outcome)
+        if status in (ExitStatus.STOPPED, ExitStatus.UNDO_INCOMPLETE) and outcome is Outcome.PASS:
+            outcome = Outcome.UNKNOWN
+        return Verdict(
+            outcome=outcome,
+            exit_status=status,
+            summary=self._summary(outcome, findings, stopped),
+            run=case.evidence.run,
+            target=case.target,
+            findings=findings,
+            timeline=tuple(_step(step) for step in self._timeline()),
+            phases=tuple(self._figures()),
+            gaps=tuple(_gap(gap) for gap in self.gaps),
+            plan={"name": case.plan.name, "file": case.plan.file, "sha256": case.plan.sha256},
+        )
+
+    def _findings(self) -> Iterator[Finding]:
+        case = self.case
+        yield judge_evidence(self.gaps)
+        yield from self._safe("generator healthy", "all", lambda: [judge_generator(case)])
+        yield from self._safe("content", "all", lambda: [judge_content(case)])
+        for phase in case.plan.phases:
+            yield from self._safe(
+                "planned rate sent", phase.name, lambda p=phase.name: [judge_rate(case, p)]
+            )
+            if phase.kind == "fault" and phase.fault:
+                yield from self._fault(phase.fault)
+            for objective in case.plan.objectives:
+                yield from self._objective(objective, phase.name, phase.fault, phase.kind)
+        for objective in case.plan.objectives:
+            if isinstance(objective, Durability):
+                named = tuple(self.landings[name] for name in objective.faults)
+                yield from self._safe(
+                    objective.text,
+                    "all",
+                    lambda o=objective, n=named: [judge_durability(case, o, n)],
+                )
+
+    def _fault(self, name: str) -> Iterator[Finding]:
+        case, landed, phase = self.case, self.landings[name], f"fault:{name}"
+        yield from self._safe("fault landed", phase, lambda: [judge_landing(case, landed)])
+        yield from self._safe("undone", phase, lambda: [judge_undo(case, name)])
+        yield from self._safe("system", phase, lambda: judge_system(case, landed))
+
+    def _objective(
+        self, objective: Objective, phase: str, fault: str | None, kind: str
+    ) -> Iterator[Finding]:
+        case = self.case
+        check: Callable[[], Iterable[Finding]] | None = None
+        match objective:
+            case Availability() if phase in objective.phases:
+                check = lambda: [judge_availability(case, objective, phase)]  # noqa: E731
+            case ErrorRate() if phase in objective.phases:
+                check = lambda: [judge_error_rate(case, objective, phase)]  # noqa: E731
+            case Latency() if phase in objective.phases:
+                check = lambda: [judge_latency(case, objective, phase)]  # noqa: E731
+            case Throughput() if phase in objective.phases:
+                check = lambda: [judge_throughput(case, objective, phase)]  # noqa: E731
+            case Agreement() if phase in objective.phases:
+                check = lambda: [judge_agreement(case, objective, phase)]  # noqa: E731
+            case Recovery() if kind == "recovery" and fault in objective.faults:
+                landed = self.landings[fault or ""]
+                check = lambda: [judge_recovery(case, objective, landed)]  # noqa: E731
+            case Failover() if kind == "fault" and fault in objective.faults:
+                landed = self.landings[fault or ""]
+                check = lambda: [judge_failover(objective, landed, self._way_over(landed))]  # noqa: E731
+            case Failback() if kind == "recovery" and fault in objective.faults:
+                landed = self.landings[fault or ""]
+                check = lambda: [judge_failback(objective, landed, self._way_back(landed))]  # noqa: E731
+        if check is not None:
+            yield from self._safe(objective.text, phase, check)
+
+    def _way_over(self, landed: Landing) -> Way | None:
+        if landed.fault not in self.over:
+            self.over[landed.fault] = failover(self.case, landed)
+        return self.over[landed.fault]
+
+    def _way_back(self, landed: Landing) -> Way | None:
+        if landed.fault not in self.back:
+            self.back[landed.fault] = failback(self.case, landed)
+        return self.back[landed.fault]
+
+    def _safe(
+        self, objective: str, phase: str, check: Callable[[], Iterable[Finding]]
+    ) -> Iterator[Finding]:
+        """The findings of ``check``, or one that is unknown because it raised."""
+        try:
+            found = list(check())
+        except Exception as error:
+            because = f"the check itself failed: {_said(error)}"
+            found = [Finding(objective, phase, Outcome.UNKNOWN, None, "", because)]
+        yield from found
+
+    # ---- the whole ---------------------------------------------------------------------
+
+    def _status(self, outcome: Outcome) -> tuple[ExitStatus, str]:
+        """Exit status, and why the run was stopped (empty if it was not)."""
+        ends = self.case.evidence.of_kind("run.end")
+        stopped = ends[-1].text("stopped") if ends else ""
+        if open_undos(self.case):
+            return ExitStatus.UNDO_INCOMPLETE, stopped
+        if stopped:
+            return ExitStatus.STOPPED, stopped
+        return {
+            Outcome.PASS: ExitStatus.PASS,
+            Outcome.FAIL: ExitStatus.OBJECTIVE_FAILED,
+            Outcome.UNKNOWN: ExitStatus.UNKNOWN,
+        }[outcome], ""
+
+    def _summary(self, outcome: Outcome, findings: tuple[Finding, ...], stopped: str) -> str:
+        names = ", ".join(fault.name for fault in self.case.plan.faults)
+        done = f"after losing {names}" if names else "under load"
+        if stopped:
+            return f"the run was stopped ({stopped}) before its end; faults were undone"
+        if outcome is Outcome.PASS:
+            return f"every objective held {done}, on sufficient evidence"
+        bad = [f for f in findings if f.outcome is outcome]
+        shown = f"{bad[0].objective} ({bad[0].phase}): {bad[0].because}"
+        more = f"; and {len(bad) - 1} more" if len(bad) > 1 else ""
+        verb = "failed" if outcome is Outcome.FAIL else "cannot be told"
+        return f"{len(bad)} of {len(findings)} findings {verb}: {shown}{more}"
+
+    def _timeline(self) -> Iterator[Step]:
+        for fault in self.case.plan.faults:
+            landed = self.landings[fault.name]
+            over = back = None
+            if self.case.scope(fault.name).kind == "region":
+                over, back = self._way_over(landed), self._way_back(landed)
+            if over is None and landed.landed:
+                yield Step(fault.name, "fault", "landed", f"{fault.name}: fault landed",
+                           landed.high, landed.high - landed.low, 0.0)
+            yield from over.steps if over else ()
+            if back is None:
+                yield from self._restored(fault.name, landed)
+            yield from back.steps if back else ()
+
+    def _restored(self, fault: str, landed: Landing) -> Iterator[Step]:
+        done = [a.undo_done_t for a in self.case.actions(fault) if a.undo_done_t is not None]
+        if done and landed.landed:
+            yield Step(fault, "fault", "restored", f"{fault}: undone", max(done), 0.0,
+                       max(0.0, max(done) - landed.low),
+                       expected_s(self.case.plan.expected, fault, "restored"))
+
+    def _figures(self) -> Iterator[Mapping[str, Any]]:
+        for phase in self.case.plan.phases:
+            span, counts = self.case.span(phase.name), self.case.counts(phase.name)
+            seconds = len(self.case.seconds(phase.name))
+            seen = view(self.case, phase.name)
+            quantiles = {}
+            for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+                found = counts.quantile_s(q)
+                quantiles[name] = None if found is None else [found.low, found.high]
+            yield {
+                "phase": phase.name,
+                "kind": phase.kind,
+                "fault": phase.fault,
+                "start_t": span.start_t if span else None,
+                "end_t": span.end_t if span else None,
+                "client": {
+                    "seconds": seconds,
+                    "planned": counts.planned,
+                    "sent": counts.sent,
+                    "ok": counts.ok,
+                    "failed": counts.failed,
+                    "unsure": counts.unsure,
+                    "not_sent": counts.not_sent,
+                    "unaccounted": counts.unaccounted,
+                    "availability": _pair(counts.availability()),
+                    "error_rate": _pair(counts.error_rate()),
+                    "below_200ms": _pair(counts.within(0.2)),
+                    "rate": counts.ok / seconds if seconds else None,
+                    "latency_s": quantiles,
+                    "regions": counts.by(lambda c: c.region, "ok"),
+                    "errors": {e: n for e, n in counts.by(lambda c: c.error).items() if e},
+                },
+                "prometheus": {
+                    "why_not": seen.why_not,
+                    "requests": None if seen.why_not else seen.requests,
+                    "error_rate": seen.error_rate,
+                    "below_200ms": _pair(seen.below_200ms),
+                },
+            }
+
+
+def _pair(share: Any) -> list[float] | None:
+    return None if share is None else [share.low, share.high]
+
+
+def _step(step: Step) -> Mapping[str, Any]:
+    return {name: getattr(step, name) for name in step.__dataclass_fields__}
+
+
+def _gap(gap: Gap) -> Mapping[str, Any]:
+    return {"source": gap.source, "what": gap.what, "phase": gap.phase, "detail": gap.detail}
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,50 @@
+"""What the driver tells a generator arrives as it was said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import PlanInvalid
+from harness.load.settings import Settings, from_environment
+
+
+def test_settings_survive_the_environment():
+    said = Settings(
+        rate=123456.789,
+        arrivals="even",
+        seed=7,
+        mix={"download": 64.0, "upload": 0.5},
+        timeout_s=2.5,
+        duration_s=12.25,
+        ramp_s=1.5,
+        run_dir=Path("runs/x"),
+        dns_server="127.1.0.53:5353",
+        worker=1,
+        workers=2,
+        thresholds_s=(0.2, 0.05),
+        warm_up_s=3.0,
+    )
+    assert from_environment(said.environment()) == said
+
+
+def test_an_endless_run_stays_endless():
+    assert from_environment(Settings().environment()) == Settings()
+
+
+def test_nothing_set_means_the_defaults():
+    assert from_environment({}) == Settings()
+
+
+def test_a_user_may_write_units():
+    settings = from_environment({"RATE": "200/s", "TIMEOUT": "5s"})
+    assert (settings.rate, settings.timeout_s) == (200, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("RATE", "fast"), ("SEED", "1.5"), ("MIX", "download"), ("MIX", "a=b")]
+)
+def test_a_value_that_cannot_be_read_is_named(name, text):
+    with pytest.raises(PlanInvalid, match=name):
+        from_environment({name: text})
