@@ -169,9 +169,9 @@ def _rate(rate: str | None) -> str | None:
 
 
 def _carry_out(plan: Plan, target_name: str, defect: str | None, runs_root: Path) -> int:
-    from harness.clock import SystemClock
     from harness.cli import showing
     from harness.cli.progress import progress
+    from harness.clock import SystemClock
     from harness.conductor import Conductor, new_run_dir
 
     clock = SystemClock()

@@ -40,6 +40,7 @@ class Platform:
         #: groups cut off now: zone names, region names, ``node:<name>``
         self.cut = parts.cut
         self._asked_seen: dict[str, int] = {}
+        self._lag_s: dict[str, float] = {}
         self._prometheus_doomed = "prometheus-stops" in parts.defects
         self._node_timers: dict[str, asyncio.TimerHandle] = {}
         self._lock = asyncio.Lock()
@@ -76,7 +77,8 @@ class Platform:
         """The coroutines that run as long as the lab lives."""
         return [
             self._follow_aws(),
-            self._tell_truth(),
+            self._tell_changes(),
+            self._look(),
             self._feed_prometheus(),
             self.parts.database.run(),
         ]
@@ -98,7 +100,7 @@ class Platform:
             await asyncio.sleep(0.1)
 
     def _unsettled(self) -> str | None:
-        for name, cluster in self.parts.clusters.items():
+        for name in self.parts.clusters:
             for deployment, (ready, wanted) in self.deployments(name).items():
                 if ready < wanted:
                     return f"{deployment} in {name}: {ready} of {wanted} pods ready"
@@ -168,7 +170,7 @@ class Platform:
             self.parts.prometheus.kill()
 
     def _cut_by(self, state: dict[str, Any]) -> set[str]:
-        """Groups the AWS state cuts off: a zone whose subnets all deny, a region whose zones all are."""
+        """What the AWS state cuts off: zones whose subnets all deny, regions of such zones only."""
         by_zone: dict[str, list[bool]] = {}
         for subnet in state["subnets"]:
             by_zone.setdefault(subnet["zone"], []).append(subnet["denied"])
@@ -299,28 +301,35 @@ class Platform:
 
     # ---- what is true → the AWS API's answers ----------------------------------------------------
 
-    async def _tell_truth(self) -> None:
-        """Keep the AWS API's answers true, at once after a change and twice a second."""
+    async def _tell_changes(self) -> None:
+        """Tell the AWS API what changed, at once; nothing here waits for anybody else."""
         parts = self.parts
         while True:
-            await asyncio.gather(
-                *(e.host_health() for e in parts.envoys.values()), return_exceptions=True
-            )
-            databases = parts.database.describe()
-            lag = await parts.database.lag_s()
-            for view in databases.values():
-                view["lag_s"] = lag.get(view["zone"])
-            try:
-                await parts.aws.put_truth(
-                    health=parts.health.truth(), targets=self._targets(), databases=databases
-                )
-            except aiohttp.ClientError as error:
-                log.warning("the AWS API did not take the truth: %s", error)
+            await parts.changed.wait()
             parts.changed.clear()
-            try:
-                await asyncio.wait_for(parts.changed.wait(), _TRUTH_PERIOD_S)
-            except TimeoutError:
-                continue
+            databases = parts.database.describe()
+            for view in databases.values():
+                view["lag_s"] = self._lag_s.get(view["zone"])
+            await self._put_truth(
+                health=parts.health.truth(), targets=self._targets(), databases=databases
+            )
+
+    async def _look(self) -> None:
+        """See what only the parts themselves know; slow where one of them is cut off."""
+        parts = self.parts
+        while True:
+            envoys = [e for e in parts.envoys.values() if e.region not in self.cut]
+            await asyncio.gather(*(e.host_health() for e in envoys), return_exceptions=True)
+            if not parts.database.primary_down:
+                self._lag_s = await parts.database.lag_s()
+            parts.changed.set()
+            await asyncio.sleep(_TRUTH_PERIOD_S)
+
+    async def _put_truth(self, **truth: Any) -> None:
+        try:
+            await self.parts.aws.put_truth(**truth)
+        except (aiohttp.ClientError, OSError) as error:
+            log.warning("the AWS API did not take the truth: %s", error)
 
     def _targets(self) -> dict[str, bool]:
         """``ip:port`` → healthy, for every gateway pod a load balancer knows.

@@ -77,7 +77,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def end(process: subprocess.Popen[bytes], *, grace_s: float = 2.0) -> None:
-    """Stop a child: SIGTERM, wait up to ``grace_s``, then SIGKILL; stopped ones are resumed first."""
+    """Stop a child: SIGTERM, after ``grace_s`` SIGKILL; one that is frozen is resumed first."""
     if process.poll() is not None:
         return
     for sig in (signal.SIGCONT, signal.SIGTERM):

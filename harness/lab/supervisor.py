@@ -153,7 +153,7 @@ class Supervisor:
         for step in (self.control.stop, self.platform.stop, self.parts.stop):
             try:
                 await asyncio.wait_for(step(), 15.0)
-            except Exception:  # noqa: BLE001 - taking down goes on whatever one part does
+            except Exception:
                 log.exception("while going down")
         with contextlib.suppress(FileNotFoundError):
             (self.options.state_dir / "lab.json").unlink()
@@ -180,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
     except HarnessError as error:
         (options.state_dir / "failed").write_text(str(error))
         return int(error.exit_status)
-    except Exception as error:  # noqa: BLE001 - the CLI shows this file instead of a traceback
+    except Exception as error:
         log.exception("the lab failed")
         (options.state_dir / "failed").write_text(f"{type(error).__name__}: {error}")
         return 1

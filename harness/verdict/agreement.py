@@ -10,6 +10,7 @@ partial, scrapes missing) is unknown, never agreement.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,8 +107,12 @@ def _unusable(series: Series | None, name: str, seconds: range) -> str:
         return f"{name}: empty"
     inside = [t for t in instants if seconds.start - series.step_s <= t <= seconds.stop]
     widest = max(
-        (b - a for a, b in zip([float(seconds.start), *inside], [*inside, float(seconds.stop)],
-                               strict=True)),
+        (
+            b - a
+            for a, b in zip(
+                [float(seconds.start), *inside], [*inside, float(seconds.stop)], strict=True
+            )
+        ),
     )
     if widest > _MISSED_STEPS * series.step_s:
         return f"{name}: no scrape for {widest:.0f} s of the phase"
@@ -129,12 +134,12 @@ def _increase(line: SeriesLine, seconds: range, step_s: float) -> float | None:
         if value is None:
             return None
         values.append(value)
-    for (a, _), (b, _) in zip(points, points[1:], strict=False):
+    for (a, _), (b, _) in itertools.pairwise(points):
         if b - a > _MISSED_STEPS * step_s:
             return None
     began_inside = points[0][0] > seconds.start + step_s and points[0] == line.points[0]
     grown = values[0] if began_inside else 0.0
-    for before, after in zip(values, values[1:], strict=False):
+    for before, after in itertools.pairwise(values):
         grown += after - before if after >= before else after
     return grown
 

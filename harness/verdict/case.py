@@ -6,6 +6,7 @@ whether it was looking at all.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -209,7 +210,7 @@ class Case:
         return value
 
     def not_watched(self, prefix: str, start_t: float, end_t: float) -> str:
-        """Why ``prefix`` was not reliably watched from ``start_t`` to ``end_t``; empty if it was."""
+        """Why ``prefix`` was not watched from ``start_t`` to ``end_t``; empty if it was."""
         sightings = self.sightings(prefix)
         if not sightings:
             return f"nobody watched {prefix}"
@@ -226,9 +227,7 @@ class Case:
         return ""
 
     def silence(self, source: str, start_t: float, end_t: float) -> str:
-        beats = [
-            e.t for e in self.evidence.events if e.source == source and e.kind == "watch.beat"
-        ]
+        beats = [e.t for e in self.evidence.events if e.source == source and e.kind == "watch.beat"]
         for earlier, later in _pairs([start_t, *(t for t in beats if start_t < t < end_t), end_t]):
             if later - earlier > BEAT_SILENCE_S:
                 return f"{source} was silent for {later - earlier:.0f} s"
@@ -236,7 +235,7 @@ class Case:
 
 
 def _pairs(instants: list[float]) -> Iterator[tuple[float, float]]:
-    return zip(instants, instants[1:], strict=False)
+    return itertools.pairwise(instants)
 
 
 def mentions(text: str, name: str) -> bool:

@@ -32,9 +32,7 @@ class _Found:
     not_read: list[str] = field(default_factory=list)
 
 
-def judge_durability(
-    case: Case, objective: Durability, landings: tuple[Landing, ...]
-) -> Finding:
+def judge_durability(case: Case, objective: Durability, landings: tuple[Landing, ...]) -> Finding:
     """No acknowledged upload missing or altered; ``landings`` of the faults it names."""
     windows = [
         (landed.low - objective.rpo_s, landed.high)

@@ -49,6 +49,8 @@ class _Steps:
         self.steps: list[Step] = []
         self.missing: list[Step] = []
         self.unseen: list[Step] = []
+        #: what the expected times of the steps to come count from, after the clock's start
+        self.expected_from_s = 0.0
 
     def at(self, step: str, what: str, found: tuple[float, float]) -> None:
         t, uncertainty_s = found
@@ -61,9 +63,13 @@ class _Steps:
                 t,
                 uncertainty_s,
                 max(0.0, t - self.low),
-                expected_s(self.case.plan.expected, self.fault, step),
+                self._expected_s(step),
             )
         )
+
+    def _expected_s(self, step: str) -> float | None:
+        found = expected_s(self.case.plan.expected, self.fault, step)
+        return None if found is None else self.expected_from_s + found
 
     def never(self, step: str, what: str, because: str, *, watched: bool) -> None:
         found = Step(
@@ -72,7 +78,7 @@ class _Steps:
             step,
             what,
             None,
-            expected_s=expected_s(self.case.plan.expected, self.fault, step),
+            expected_s=self._expected_s(step),
             because=because,
         )
         self.steps.append(found)
@@ -183,6 +189,8 @@ def failback(case: Case, landed: Landing) -> Way | None:
             lambda seen: _primary_in(seen, primary) and not _primary_in(seen, standby),
             f"the database primary never came back to {primary}",
         )
+        # How long the data takes is the system's own; what follows is Route 53's.
+        steps.expected_from_s = steps.steps[-1].after_s or 0.0
     check = f"health_check:{primary}"
     steps.observed(
         "health_check_green",
@@ -220,7 +228,9 @@ def _add_held(steps: _Steps, phase: str, start_t: float) -> None:
 def judge_failover(objective: Failover, landed: Landing, way: Way | None) -> Finding:
     """All steps of the failover within the bound."""
     required = f"every step within {objective.within_s:g} s of the landing"
-    return _judge(objective.text, f"fault:{landed.fault}", required, objective.within_s, way, landed)
+    return _judge(
+        objective.text, f"fault:{landed.fault}", required, objective.within_s, way, landed
+    )
 
 
 def judge_failback(objective: Failback, landed: Landing, way: Way | None) -> Finding:

@@ -25,7 +25,9 @@ def open_undos(case: Case) -> list[FaultRecord]:
     return [
         action
         for action in case.evidence.faults
-        if action.undo is not None and action.restored is not True and not _heals_itself(case, action)
+        if action.undo is not None
+        and action.restored is not True
+        and not _heals_itself(case, action)
     ]
 
 
@@ -102,9 +104,7 @@ def judge_replaced(case: Case, landed: Landing) -> Finding:
     if not subjects or before == 0:
         return finding(Outcome.UNKNOWN, "no pods were seen")
     if short:
-        return finding(
-            Outcome.FAIL, f"killed pods were not replaced: {'; '.join(short)}", measured
-        )
+        return finding(Outcome.FAIL, f"killed pods were not replaced: {'; '.join(short)}", measured)
     if any(action.restored is False for action in case.actions(landed.fault)):
         because = "killed pods were not replaced in the time allowed, only later"
         return finding(Outcome.FAIL, because, measured)

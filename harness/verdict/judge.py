@@ -21,6 +21,7 @@ from harness.plan.model import (
     Failover,
     Latency,
     Objective,
+    Phase,
     Plan,
     Recovery,
     Throughput,
@@ -28,8 +29,14 @@ from harness.plan.model import (
 from harness.verdict.agreement import judge_agreement, view
 from harness.verdict.case import Case
 from harness.verdict.durability import judge_durability
-from harness.verdict.failover import Way, expected_s, failback, failover, judge_failback
-from harness.verdict.failover import judge_failover
+from harness.verdict.failover import (
+    Way,
+    expected_s,
+    failback,
+    failover,
+    judge_failback,
+    judge_failover,
+)
 from harness.verdict.faults import judge_system, judge_undo, open_undos
 from harness.verdict.landing import Landing, judge_landing, landing
 from harness.verdict.model import Finding, Outcome, Step, Verdict, worst
@@ -43,7 +50,13 @@ from harness.verdict.traffic import (
     judge_throughput,
 )
 
-Check = Callable[[], Finding | None]
+_PER_PHASE: dict[type[Any], Callable[..., Finding]] = {
+    Availability: judge_availability,
+    ErrorRate: judge_error_rate,
+    Latency: judge_latency,
+    Throughput: judge_throughput,
+    Agreement: judge_agreement,
+}
 
 
 def judge(plan: Plan, evidence: Evidence) -> Verdict:
@@ -62,7 +75,7 @@ class _Judge:
     def _landing(self, fault: str) -> Landing:
         try:
             return landing(self.case, fault)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a broken check is unknown, never a pass
             return Landing(fault, 0.0, 0.0, (), f"cannot be told: {_said(error)}")
 
     # ---- findings ----------------------------------------------------------------------
@@ -90,58 +103,48 @@ class _Judge:
     def _findings(self) -> Iterator[Finding]:
         case = self.case
         yield judge_evidence(self.gaps)
-        yield from self._safe("generator healthy", "all", lambda: [judge_generator(case)])
-        yield from self._safe("content", "all", lambda: [judge_content(case)])
+        yield from self._safe("generator healthy", "all", judge_generator, case)
+        yield from self._safe("content", "all", judge_content, case)
         for phase in case.plan.phases:
-            yield from self._safe(
-                "planned rate sent", phase.name, lambda p=phase.name: [judge_rate(case, p)]
-            )
+            yield from self._safe("planned rate sent", phase.name, judge_rate, case, phase.name)
             if phase.kind == "fault" and phase.fault:
                 yield from self._fault(phase.fault)
             for objective in case.plan.objectives:
-                yield from self._objective(objective, phase.name, phase.fault, phase.kind)
+                yield from self._objective(objective, phase)
         for objective in case.plan.objectives:
             if isinstance(objective, Durability):
                 named = tuple(self.landings[name] for name in objective.faults)
                 yield from self._safe(
-                    objective.text,
-                    "all",
-                    lambda o=objective, n=named: [judge_durability(case, o, n)],
+                    objective.text, "all", judge_durability, case, objective, named
                 )
 
     def _fault(self, name: str) -> Iterator[Finding]:
         case, landed, phase = self.case, self.landings[name], f"fault:{name}"
-        yield from self._safe("fault landed", phase, lambda: [judge_landing(case, landed)])
-        yield from self._safe("undone", phase, lambda: [judge_undo(case, name)])
-        yield from self._safe("system", phase, lambda: judge_system(case, landed))
+        yield from self._safe("fault landed", phase, judge_landing, case, landed)
+        yield from self._safe("undone", phase, judge_undo, case, name)
+        yield from self._safe("system", phase, judge_system, case, landed)
 
-    def _objective(
-        self, objective: Objective, phase: str, fault: str | None, kind: str
-    ) -> Iterator[Finding]:
-        case = self.case
-        check: Callable[[], Iterable[Finding]] | None = None
-        match objective:
-            case Availability() if phase in objective.phases:
-                check = lambda: [judge_availability(case, objective, phase)]  # noqa: E731
-            case ErrorRate() if phase in objective.phases:
-                check = lambda: [judge_error_rate(case, objective, phase)]  # noqa: E731
-            case Latency() if phase in objective.phases:
-                check = lambda: [judge_latency(case, objective, phase)]  # noqa: E731
-            case Throughput() if phase in objective.phases:
-                check = lambda: [judge_throughput(case, objective, phase)]  # noqa: E731
-            case Agreement() if phase in objective.phases:
-                check = lambda: [judge_agreement(case, objective, phase)]  # noqa: E731
-            case Recovery() if kind == "recovery" and fault in objective.faults:
-                landed = self.landings[fault or ""]
-                check = lambda: [judge_recovery(case, objective, landed)]  # noqa: E731
-            case Failover() if kind == "fault" and fault in objective.faults:
-                landed = self.landings[fault or ""]
-                check = lambda: [judge_failover(objective, landed, self._way_over(landed))]  # noqa: E731
-            case Failback() if kind == "recovery" and fault in objective.faults:
-                landed = self.landings[fault or ""]
-                check = lambda: [judge_failback(objective, landed, self._way_back(landed))]  # noqa: E731
-        if check is not None:
-            yield from self._safe(objective.text, phase, check)
+    def _objective(self, objective: Objective, phase: Phase) -> Iterator[Finding]:
+        """What ``objective`` says of ``phase``: nothing, or one finding."""
+        if isinstance(objective, (Recovery, Failover, Failback)):
+            during = "fault" if isinstance(objective, Failover) else "recovery"
+            if phase.kind == during and phase.fault in objective.faults:
+                yield from self._safe(objective.text, phase.name, self._clocked, objective, phase)
+            return
+        check = _PER_PHASE.get(type(objective))
+        if check is not None and phase.name in objective.phases:  # type: ignore[union-attr]
+            yield from self._safe(
+                objective.text, phase.name, check, self.case, objective, phase.name
+            )
+
+    def _clocked(self, objective: Recovery | Failover | Failback, phase: Phase) -> Finding:
+        """An objective with a clock that starts at a fault's landing or restoration."""
+        landed = self.landings[phase.fault or ""]
+        if isinstance(objective, Recovery):
+            return judge_recovery(self.case, objective, landed)
+        if isinstance(objective, Failover):
+            return judge_failover(objective, landed, self._way_over(landed))
+        return judge_failback(objective, landed, self._way_back(landed))
 
     def _way_over(self, landed: Landing) -> Way | None:
         if landed.fault not in self.over:
@@ -154,15 +157,19 @@ class _Judge:
         return self.back[landed.fault]
 
     def _safe(
-        self, objective: str, phase: str, check: Callable[[], Iterable[Finding]]
+        self,
+        objective: str,
+        phase: str,
+        check: Callable[..., Finding | Iterable[Finding]],
+        *args: Any,
     ) -> Iterator[Finding]:
-        """The findings of ``check``, or one that is unknown because it raised."""
+        """What ``check(*args)`` finds, or that it is unknown because the check raised."""
         try:
-            found = list(check())
-        except Exception as error:
+            found = check(*args)
+            yield from [found] if isinstance(found, Finding) else list(found)
+        except Exception as error:  # noqa: BLE001 - a broken check is unknown, never a pass
             because = f"the check itself failed: {_said(error)}"
-            found = [Finding(objective, phase, Outcome.UNKNOWN, None, "", because)]
-        yield from found
+            yield Finding(objective, phase, Outcome.UNKNOWN, None, "", because)
 
     # ---- the whole ---------------------------------------------------------------------
 
@@ -200,8 +207,15 @@ class _Judge:
             if self.case.scope(fault.name).kind == "region":
                 over, back = self._way_over(landed), self._way_back(landed)
             if over is None and landed.landed:
-                yield Step(fault.name, "fault", "landed", f"{fault.name}: fault landed",
-                           landed.high, landed.high - landed.low, 0.0)
+                yield Step(
+                    fault.name,
+                    "fault",
+                    "landed",
+                    f"{fault.name}: fault landed",
+                    landed.high,
+                    landed.high - landed.low,
+                    0.0,
+                )
             yield from over.steps if over else ()
             if back is None:
                 yield from self._restored(fault.name, landed)
@@ -210,9 +224,16 @@ class _Judge:
     def _restored(self, fault: str, landed: Landing) -> Iterator[Step]:
         done = [a.undo_done_t for a in self.case.actions(fault) if a.undo_done_t is not None]
         if done and landed.landed:
-            yield Step(fault, "fault", "restored", f"{fault}: undone", max(done), 0.0,
-                       max(0.0, max(done) - landed.low),
-                       expected_s(self.case.plan.expected, fault, "restored"))
+            yield Step(
+                fault,
+                "fault",
+                "restored",
+                f"{fault}: undone",
+                max(done),
+                0.0,
+                max(0.0, max(done) - landed.low),
+                expected_s(self.case.plan.expected, fault, "restored"),
+            )
 
     def _figures(self) -> Iterator[Mapping[str, Any]]:
         for phase in self.case.plan.phases:

@@ -15,9 +15,9 @@ from harness.lab.layout import Layout
 from harness.lab.store import AwsChunks, Disk, Queue, S3Error, Stored, byte_range
 
 sys.path.insert(0, str(Path(__file__).parent / "services"))
-from services_world import StoreProcess, until  # noqa: E402
+from services_world import StoreProcess, until
 
-LAYOUT = Layout(103)
+LAYOUT = Layout(112)
 
 
 class Pair:

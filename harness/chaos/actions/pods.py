@@ -31,7 +31,7 @@ def kill_pods(
 
     ``count`` or ``percent`` (rounded up) of the ready ones, first by name; all if neither
     is given. Undoing it waits up to ``replaced_within_s`` seconds for replacements.
-    Returns ``{"undo": id, "targets": [pod names], "observed": [uids still there]}``.
+    Returns ``{"undo": id, "targets": ["name uid"], "observed": [uids still there]}``.
     Raises Refused, before anything is made, if no pod matches or more than ``at_most`` would die.
     """
     session = sessions.current()
@@ -52,7 +52,8 @@ def kill_pods(
         undo=session.new_undo_id(),
         undo_kind=UNDO_KIND,
         action="kill_pods",
-        targets=[_name(p) for p in victims],
+        # With the uid: what watches pods knows them by it, and names may be reused.
+        targets=[f"{_name(p)} {p.metadata.uid}" for p in victims],
         before=before,
         call=lambda: _delete(core, namespace, victims),
         read_back=lambda: _gone(core, namespace, app, uids),
