@@ -137,7 +137,7 @@ def _increase(line: SeriesLine, seconds: range, step_s: float) -> float | None:
     for (a, _), (b, _) in itertools.pairwise(points):
         if b - a > _MISSED_STEPS * step_s:
             return None
-    began_inside = points[0][0] > seconds.start + step_s and points[0] == line.points[0]
+    began_inside = points[0][0] >= seconds.start and points[0] == line.points[0]
     grown = values[0] if began_inside else 0.0
     for before, after in itertools.pairwise(values):
         grown += after - before if after >= before else after

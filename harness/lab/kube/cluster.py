@@ -12,6 +12,7 @@ Objects handed out are shared with the store: read them, never change them.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -104,7 +105,7 @@ class Cluster:
             table,
             clock,
             random.Random(seed),
-            default_grace_s=max(1, -int(-termination_grace_s // 1)),
+            default_grace_s=max(1, math.ceil(termination_grace_s)),
         )
         self._replicasets = ReplicaSetController(self.registry)
         self._endpoints = EndpointsController(self.registry)

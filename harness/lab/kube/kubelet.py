@@ -288,7 +288,7 @@ class PodWorker:
         self._event("Started", f"Started container {self._container['name']}")
         self._write(lambda obj: self._running(obj, started))
         self._start_probes()
-        await self._or_stop(exited)
+        await self._or_stop(asyncio.shield(exited))
         if not exited.done():
             return None
         self._stop_probes()
