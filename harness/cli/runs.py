@@ -175,10 +175,10 @@ def _carry_out(plan: Plan, target_name: str, defect: str | None, runs_root: Path
     from harness.conductor import Conductor, new_run_dir
 
     clock = SystemClock()
-    run_dir = new_run_dir(runs_root, plan, clock)
     lab_defects, kill_load_after_s = _seeded(defect, plan)
     with _target(target_name, lab_defects) as (target, target_file), progress() as shown:
         _same_names(plan, target)
+        run_dir = new_run_dir(runs_root, plan, clock)
         Conductor(
             plan,
             target,

@@ -1,6 +1,6 @@
 """A process that makes a fault and stops dead at a given point, to be killed there.
 
-``python -m tests.chaos.actor TARGET RUN_DIR POINT``; prints ``at POINT`` when there.
+``python actor.py TARGET RUN_DIR POINT``; prints ``at POINT`` when there.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class FakeKubernetes:
                 self._add()
             return 200, pod
 
-    def _handler(fake) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - the handler's self is another
+    def _handler(fake) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
@@ -77,7 +77,8 @@ class FakeKubernetes:
 
             def do_DELETE(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                self._answer(*fake._delete(urlsplit(self.path).path.split("/")[-1], json.loads(body)))
+                name = urlsplit(self.path).path.rpartition("/")[2]
+                self._answer(*fake._delete(name, json.loads(body)))
 
             def _answer(self, status: int, document: dict[str, Any]) -> None:
                 body = json.dumps(document).encode()

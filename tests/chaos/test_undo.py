@@ -166,12 +166,11 @@ def test_one_failing_undo_stops_no_other_and_is_tried_again(
 
     def fail_twice(name: str) -> None:
         if name == "bad" and (error := next(failures, None)):
-            assert {"c"} == switches.off ^ {"a", "bad"} or switches.off == {"bad"}
             raise error
 
     switches.fail = fail_twice
     report = undo(run_dir)
-    assert sorted(report.undone) == ["id-a", "id-bad", "id-c"] and report.complete
+    assert report.undone == ("id-c", "id-a", "id-bad") and report.complete
     assert not switches.off
 
 
@@ -201,8 +200,6 @@ def test_an_undo_that_keeps_failing_is_incomplete_and_recover_can_try_again(
 
 def test_an_undo_that_changes_nothing_is_not_believed(run_dir: Path, switches: Switches) -> None:
     make(run_dir, switches, "a")
-    restore, switches.off = switches.off.discard, set(switches.off)
-    assert restore is not None
     registry._functions["switch"] = UndoFunction(
         lambda before, reach: None, switches.read_back, within_s=1.0
     )
@@ -230,13 +227,7 @@ def test_a_kind_nobody_knows_is_left_open_and_told(run_dir: Path, switches: Swit
 
 def test_two_recovers_at_once_undo_each_record_once(run_dir: Path, switches: Switches) -> None:
     make(run_dir, switches, "a", "b")
-    inside = threading.Event()
     reports: list[undoing.UndoReport] = []
-
-    def slow(name: str) -> None:
-        inside.set()
-
-    switches.fail = slow
     threads = [
         threading.Thread(
             target=lambda: reports.append(

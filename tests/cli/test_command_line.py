@@ -1,0 +1,141 @@
+"""The command line: quick, honest about mistakes, and ending with the documented status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.errors import EXIT_STATUS_MEANING, ExitStatus
+from harness.lab.defects import DEFECTS
+
+
+def harness(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "harness.cli", *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_tells_every_exit_status(repo: Path) -> None:
+    told = harness("--help", cwd=repo)
+    assert told.returncode == 0
+    for status, meaning in EXIT_STATUS_MEANING.items():
+        assert f"{int(status):>3}  {meaning.split(':')[0]}"[:40] in told.stdout
+
+
+def test_the_readme_lists_the_same_statuses(repo: Path) -> None:
+    readme = (repo / "README.md").read_text()
+    for status in ExitStatus:
+        assert f"| {int(status)} |" in readme
+
+
+def test_help_loads_nothing_heavy(repo: Path) -> None:
+    code = (
+        "import sys, harness.cli; "
+        "heavy = {'boto3', 'kubernetes', 'locust', 'gevent', 'rich', 'aiohttp', 'pydantic'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_wrong_word_is_a_usage_error(repo: Path) -> None:
+    assert harness("dance", cwd=repo).returncode == ExitStatus.USAGE
+
+
+def test_defects_are_listed_by_name(repo: Path) -> None:
+    told = harness("lab", "defects", cwd=repo)
+    assert [line.split()[0] for line in told.stdout.splitlines()] == [d.name for d in DEFECTS]
+
+
+def test_an_unknown_defect_is_refused_before_anything_starts(repo: Path, tmp_path: Path) -> None:
+    plan = repo / "experiments/gamedays/lab.yaml"
+    told = harness("run", str(plan), "--defect", "nope", "--runs", str(tmp_path), cwd=repo)
+    assert told.returncode == ExitStatus.REFUSED
+    assert "harness lab defects" in told.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "says"),
+    [
+        ("hold: 8s ", "hold: 8 parsecs ", "hold"),
+        ("arrivals: poisson", "arivals: poisson", "arrivals"),
+        ("in: [baseline, cool-down]", "in: [basline, cool-down]", "baseline"),
+    ],
+)
+def test_a_mistake_in_a_plan_is_shown_with_its_line(
+    repo: Path, tmp_path: Path, wrong: str, right: str, says: str
+) -> None:
+    text = (repo / "experiments/gamedays/lab.yaml").read_text()
+    assert wrong in text
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(text.replace(wrong, right, 1))
+    line = plan.read_text()[: plan.read_text().index(right)].count("\n") + 1
+    told = harness("check", str(plan), cwd=repo)
+    assert told.returncode == ExitStatus.PLAN_INVALID
+    assert f"plan.yaml:{line}:" in told.stderr
+    assert says in told.stderr
+
+
+def test_check_shows_the_day_without_a_lab(repo: Path, tmp_path: Path) -> None:
+    for name in ("experiments", "locustfiles"):
+        (tmp_path / name).symlink_to(repo / name)
+    told = harness("check", "experiments/gamedays/lab.yaml", cwd=tmp_path)
+    assert told.returncode == 0
+    assert "recovery:region" in told.stdout
+    assert "no lab is up" in told.stdout
+
+
+def test_a_folder_that_is_no_run_is_said_to_be_none(repo: Path, tmp_path: Path) -> None:
+    told = harness("judge", str(tmp_path), cwd=repo)
+    assert told.returncode == ExitStatus.UNKNOWN
+    assert "plan.json" in told.stderr
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    ["pods/kill-file-pods.json", "zones/lose-us-east-1a.json", "region/lose-us-east-1.json"],
+)
+def test_every_experiment_passes_chaos_validate(
+    repo: Path, tmp_path: Path, experiment: str
+) -> None:
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "chaostoolkit",
+            "--no-version-check",
+            "--log-file",
+            str(tmp_path / "log"),
+            "validate",
+            str(repo / "experiments" / experiment),
+        ],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_no_experiment_file_is_left_out_of_that_list(repo: Path) -> None:
+    found = {
+        p.relative_to(repo / "experiments").as_posix()
+        for p in (repo / "experiments").rglob("*.json")
+    }
+    assert found == {
+        "pods/kill-file-pods.json",
+        "zones/lose-us-east-1a.json",
+        "region/lose-us-east-1.json",
+    }
