@@ -127,8 +127,12 @@ def env() -> None:
     import yaml
 
     running = _running()
-    environment = yaml.safe_load(running.target_file.read_text())["environment"]
-    environment["HARNESS_TARGET"] = str(running.target_file.resolve())
+    document = yaml.safe_load(running.target_file.read_text())
+    environment = {
+        **document["environment"],
+        "HARNESS_TARGET": str(running.target_file.resolve()),
+        "HARNESS_DNS": document["dns_server"],
+    }
     for name, value in environment.items():
         click.echo(f"export {name}={shlex.quote(str(value))}")
 

@@ -8,6 +8,7 @@ whatever way the supervisor ends.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -28,6 +29,21 @@ from harness.lab.defects import LAB_NAMES
 from harness.lab.layout import Layout
 
 BASES = range(60, 100)
+#: What the extra ``lab`` brings; a machine that only drives a real target does without.
+_NEEDED = (
+    "aiohttp",
+    "asyncpg",
+    "dnslib",
+    "envoy",
+    "httptools",
+    "moto",
+    "nats",
+    "PIL",
+    "prometheus_client",
+    "redis",
+    "uvicorn",
+    "uvloop",
+)
 UP_DEADLINE_S = 90.0
 DOWN_DEADLINE_S = 30.0
 
@@ -86,6 +102,12 @@ def up(
     LabError with what to do when a part is missing, an address is taken, or the lab of
     ``state_dir`` is already up. Interrupting it takes the half-started lab down.
     """
+    missing = [m for m in _NEEDED if importlib.util.find_spec(m) is None]
+    if missing:
+        raise LabError(
+            f"the lab needs packages that are not installed: {', '.join(missing)}",
+            hint="pip install 'harness[lab]' (from a checkout: pip install -e '.[lab]')",
+        )
     unknown = [d for d in defects if d not in LAB_NAMES]
     if unknown:
         raise LabError(

@@ -39,7 +39,7 @@ from harness.lab.target_file import write_target_file
 log = logging.getLogger("harness.lab.supervisor")
 
 #: How long the lab outlives the process it was started for, so that a watchdog can still undo.
-OWNER_LINGER_S = 20.0
+OWNER_LINGER_S = 10.0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -236,3 +238,26 @@ def test_replication_lag_can_be_seen_and_set(lab: Running) -> None:
     assert after["lag_s"] == 1.5
     handle.replication(lab, "us-east-1", {"lag_s": before["lag_s"]})
     assert json.dumps(after)
+
+
+def test_the_lab_goes_down_after_the_process_it_was_started_for(tmp_path: Path) -> None:
+    state_dir = tmp_path / "state"
+    with subprocess.Popen(["sleep", "600"]) as owner:
+        handle.up(state_dir, owner=owner.pid)
+        owner.kill()
+    until(lambda: not processes_of(state_dir), 25, "every process gone")
+
+
+def test_ctrl_c_in_the_foreground_takes_it_down(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness.cli", "lab", "up", "--foreground"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(handle.__file__).parents[2])},
+    )
+    assert process.stdout is not None
+    assert "lab is up" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    until(lambda: not processes_of(tmp_path / ".lab"), 3, "every process gone")

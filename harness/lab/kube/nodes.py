@@ -76,6 +76,8 @@ def node_object(spec: NodeSpec, place: Place, address: str, now: str) -> Obj:
     for pressure in ("MemoryPressure", "DiskPressure", "PIDPressure"):
         set_condition(node, pressure, "False", now, reason=f"KubeletHasNo{pressure}")
     set_ready(node, True, "", now)
+    for condition_ in node["status"]["conditions"]:
+        condition_["lastHeartbeatTime"] = now
     return node
 
 

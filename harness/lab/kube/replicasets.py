@@ -91,7 +91,7 @@ class ReplicaSetController:
         missing = wanted - (len(pods) if self.replace_pods else max(given, len(pods)))
         for _ in range(missing):
             self._create_pod(replicaset)
-        self._given[uid] = max(given, min(wanted, len(pods) + max(0, missing)))
+        self._given[uid] = min(wanted, max(given, len(pods)) + max(0, missing))
         for pod in sorted(pods, key=_least_worth)[: max(0, len(pods) - wanted)]:
             self._delete_pod(replicaset, pod)
 

@@ -5,7 +5,8 @@ import socket
 import sys
 
 listener = socket.create_server((os.environ["POD_IP"], int(os.environ["PORT"])), backlog=64)
-print("pod", os.environ["POD_NAME"], "version", os.environ["VERSION"], "listens", flush=True)
+sys.stdout.write("pod {POD_NAME} version {VERSION} listens\n".format(**os.environ))
+sys.stdout.flush()
 ready = True
 while True:
     connection, _ = listener.accept()
