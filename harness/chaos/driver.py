@@ -18,7 +18,7 @@ from signal import SIGINT
 from types import TracebackType
 
 from harness.chaos.outcome import Outcome, Reading, read_journal
-from harness.chaos.procs import dies_with_parent, python_path
+from harness.chaos.procs import dies_with_parent, open_private, python_path
 from harness.chaos.registry import Reach, reach_for
 from harness.chaos.undo import (
     HISTORY_NAME,
@@ -175,14 +175,15 @@ class ChaosDriver:
     def _spawn(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         # A user's settings could load controls or change the rollback strategy.
         settings = self._run_dir / "chaos" / "settings.yaml"
-        settings.write_text("{}\n")
+        with open(settings, "w", opener=open_private) as out:
+            out.write("{}\n")
         self._journal.unlink(missing_ok=True)
         logs = self._run_dir / "logs"
         argv = [sys.executable, "-m", "chaostoolkit", "--no-version-check"]
         argv += ["--settings", str(settings)]
         argv += ["--log-file", str(logs / f"chaos-{self._fault}.log"), "--log-file-level", "info"]
         argv += ["run", "--rollback-strategy", "always", "--journal-path", str(self._journal)]
-        with (logs / f"chaos-{self._fault}.out").open("ab") as out:
+        with open(logs / f"chaos-{self._fault}.out", "ab", opener=open_private) as out:
             return subprocess.Popen(
                 [*argv, str(self._file)],
                 stdin=subprocess.DEVNULL,

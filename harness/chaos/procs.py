@@ -90,6 +90,11 @@ def dies_with_parent() -> Callable[[], None]:
     return prepare
 
 
+def open_private(path: Path, flags: int) -> int:
+    """``opener`` for :func:`open`: only its owner may read what a run leaves behind."""
+    return os.open(path, flags, 0o600)
+
+
 def python_path(environment: dict[str, str]) -> str:
     """``PYTHONPATH`` with which a child finds this very copy of the harness."""
     root = str(Path(__file__).resolve().parents[2])

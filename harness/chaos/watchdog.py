@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from harness.chaos.procs import Actor, python_path
+from harness.chaos.procs import Actor, open_private, python_path
 from harness.chaos.registry import reach_for, undo_function
 from harness.chaos.undo import (
     LOG_NAME,
@@ -133,7 +133,7 @@ def _spawn(argv: list[str], run_dir: Path, ready_fd: int) -> subprocess.Popen[by
     log.parent.mkdir(exist_ok=True)
     environment = dict(os.environ)
     environment["PYTHONPATH"] = python_path(environment)
-    with log.open("ab") as out:
+    with open(log, "ab", opener=open_private) as out:
         return subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,

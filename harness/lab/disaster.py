@@ -73,6 +73,7 @@ class DisasterRecovery:
         self._promotes = promotes
         self.stage = Stage.NORMAL
         self._since: float | None = None
+        self._promotion_asked = False
         self._steps: dict[Stage, Callable[[], Awaitable[None]]] = {
             Stage.NORMAL: self._normal,
             Stage.ACTIVATING: self._activating,
@@ -93,6 +94,8 @@ class DisasterRecovery:
         log.info("disaster recovery: %s -> %s", self.stage.value, stage.value)
         self.stage = stage
         self._since = None
+        if stage is Stage.NORMAL:
+            self._promotion_asked = False
 
     def _held(self, condition: bool, duration_s: float) -> bool:
         """Whether ``condition`` has been true for ``duration_s`` without a break."""
@@ -108,8 +111,7 @@ class DisasterRecovery:
         if self._held(self._hands.primary_health() is False, ACTIVATE_AFTER_S):
             self._enter(Stage.ACTIVATING)
             await self._hands.scale_standby(active=True)
-            if self._promotes:
-                await self._hands.promote_standby()
+            await self._promote()
 
     async def _activating(self) -> None:
         if self._hands.standby_promoted():
@@ -119,8 +121,14 @@ class DisasterRecovery:
             # The region came back before its standby was ever promoted: nothing to hand back.
             await self._hands.scale_standby(active=False)
             self._enter(Stage.NORMAL)
-        elif self._promotes:
+        else:
+            await self._promote()
+
+    async def _promote(self) -> None:
+        """Ask for the promotion until it was taken, once per failover."""
+        if self._promotes and not self._promotion_asked:
             await self._hands.promote_standby()
+            self._promotion_asked = True
 
     async def _standby_active(self) -> None:
         if self._held(await self._hands.primary_answers(), FAIL_BACK_AFTER_S):

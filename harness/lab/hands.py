@@ -25,7 +25,6 @@ class LabHands:
         self._platform = platform
         self._parts = platform.parts
         self._layout = platform.layout
-        self._promotion_asked = False
         self._aws = AwsCalls(f"http://{self._layout.aws}:{names.AWS_PORT}")
 
     def primary_health(self) -> bool | None:
@@ -49,11 +48,9 @@ class LabHands:
             return False
 
     async def promote_standby(self) -> None:
-        """PromoteReadReplica on the standby region's database, once."""
-        if not self._promotion_asked:
-            instance = self._layout.zones[-1].db_instance
-            await self._aws.promote_read_replica(instance, names.STANDBY_REGION)
-            self._promotion_asked = True
+        """PromoteReadReplica on the standby region's database."""
+        instance = self._layout.zones[-1].db_instance
+        await self._aws.promote_read_replica(instance, names.STANDBY_REGION)
 
     def standby_promoted(self) -> bool:
         return self._parts.database.primary_in(names.STANDBY_REGION) is not None
@@ -119,4 +116,3 @@ class LabHands:
         await self._parts.database.switch_over(
             self._layout.zones_in(names.PRIMARY_REGION)[0].name, _CATCH_UP_S
         )
-        self._promotion_asked = False

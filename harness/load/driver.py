@@ -113,6 +113,7 @@ class LoadDriver:
         self._readers: list[TallyReader] = []
         self._logs: list[Path] = []
         self._journal: Journal | None = None
+        self._kill_after_s: float | None = None
         self._killer: threading.Timer | None = None
 
     def start(
@@ -136,8 +137,9 @@ class LoadDriver:
         """Start ``processes`` generators that share one schedule of ``rate`` arrivals/s.
 
         ``duration_s`` None: until :meth:`stop`. ``kill_after_s`` is a seeded defect: the
-        generators are killed (SIGKILL) that long after this call. ``warm_up_s``: how long
-        a service that does not take the first uploads is asked again.
+        generators are killed (SIGKILL) that long after :meth:`wait_ready` returned.
+        ``warm_up_s``: how long a service that does not take the first uploads is asked
+        again.
         Raises LoadFailed when the locustfile does not exist.
         """
         if not Path(locustfile).is_file():
@@ -160,10 +162,7 @@ class LoadDriver:
             )
             self._spawn(run_dir, Path(locustfile), service_url, settings)
         self._journal.write("load.start", workers=processes, rate=rate)
-        if kill_after_s is not None:
-            self._killer = threading.Timer(kill_after_s, self._kill)
-            self._killer.daemon = True
-            self._killer.start()
+        self._kill_after_s = kill_after_s
 
     def wait_ready(self, deadline_s: float) -> None:
         """Return when every generator has warmed up and runs its schedule.
@@ -175,18 +174,19 @@ class LoadDriver:
         while True:
             self._poll()
             if all(reader.started for reader in self._readers):
+                self._start_killer()
                 return
             for child, log in zip(self._children, self._logs, strict=True):
                 if child.poll() is not None:
                     raise LoadFailed(
                         "the traffic generator ended before it sent anything:\n"
-                        + process.tail(log),
+                        + process.complaint(log),
                         hint=f"the whole log is {log}",
                     )
             if self._clock.monotonic_s() >= give_up_m:
                 raise LoadFailed(
                     f"the traffic generator was not ready within {deadline_s:g} s:\n"
-                    + process.tail(self._logs[0]),
+                    + process.complaint(self._logs[0]),
                     hint="is the service up?",
                 )
             self._clock.sleep(_POLL_S)
@@ -261,6 +261,12 @@ class LoadDriver:
     def _poll(self) -> None:
         for reader in self._readers:
             reader.poll()
+
+    def _start_killer(self) -> None:
+        if self._kill_after_s is not None and self._killer is None:
+            self._killer = threading.Timer(self._kill_after_s, self._kill)
+            self._killer.daemon = True
+            self._killer.start()
 
     def _kill(self) -> None:
         for child in self._children:

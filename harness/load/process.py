@@ -47,10 +47,22 @@ def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str]) -> subproce
         os.close(descriptor)
 
 
-def tail(log: Path, lines: int = 12) -> str:
-    """The last lines of a log; empty when there is none."""
+def complaint(log: Path, lines: int = 12) -> str:
+    """What a Locust log says went wrong: its last error with the lines that belong to it.
+
+    Without an error, the last ``lines`` lines; empty when there is no log. (Locust ends
+    with tables of statistics, which would otherwise be all one sees.)
+    """
     try:
-        text = log.read_text("utf-8", "replace")
+        text = log.read_text("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+    errors = [n for n, line in enumerate(text) if "/ERROR/" in line or "/CRITICAL/" in line]
+    if not errors:
+        return "\n".join(text[-lines:])
+    found = [text[errors[-1]]]
+    for line in text[errors[-1] + 1 :]:
+        if line.startswith("["):  # the next record
+            break
+        found.append(line)
+    return "\n".join(found[:lines])

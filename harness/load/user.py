@@ -78,8 +78,10 @@ class OpenLoopUser(User):
     @task
     def traffic(self) -> None:
         """Wait for the engine, which works in greenlets of its own."""
-        engine = _engine_of(self)
-        engine.done.wait()
+        try:
+            _engine_of(self).done.wait()
+        except HarnessError as error:
+            _give_up(self.environment, error)
         while True:  # until Locust stops this user
             gevent.sleep(1.0)
 
@@ -118,13 +120,19 @@ def _run(engine: Engine, environment: Environment) -> None:
     try:
         engine.run()
     except HarnessError as error:
-        log.error("%s", error)
-        environment.process_exit_code = int(error.exit_status)
+        _give_up(environment, error)
     else:
-        if engine.settings.duration_s is None:
-            return  # ended from outside; Locust is stopping already
+        # Without a duration it was ended from outside, and Locust is stopping already.
+        if engine.settings.duration_s is not None and environment.runner is not None:
+            environment.runner.quit()
+
+
+def _give_up(environment: Environment, error: HarnessError) -> None:
+    """Say why there is no traffic, and end Locust (from a greenlet that it does not kill)."""
+    log.error("%s", error)
+    environment.process_exit_code = int(error.exit_status)
     if environment.runner is not None:
-        environment.runner.quit()
+        gevent.spawn(environment.runner.quit)
 
 
 def build_engine(user: OpenLoopUser) -> Engine:
@@ -189,6 +197,12 @@ def _add_options(parser: LocustArgumentParser) -> None:
     group = parser.add_argument_group("Open-loop traffic")
     for name, (variable, text) in _OPTIONS.items():
         group.add_argument(f"--{name}", default="", help=f"{text}; or set {variable}")
+
+
+@events.init.add_listener
+def _look_at_the_clock(**_: Any) -> None:
+    """Locust sets its -t timer next, from a time the loop last read before the imports."""
+    gevent.get_hub().loop.update_now()
 
 
 @events.test_stopping.add_listener

@@ -1,68 +1,28 @@
 """The timeline: traffic, errors and latency over the faults, as one SVG.
 
 Drawn here rather than by a script in the page, so that it prints, needs no network and
-is the same bytes for the same evidence. Colours are CSS classes: the page decides.
+is the same bytes for the same evidence. Colours are CSS classes: the page decides. A
+read-out lies over each stretch of time as the title of an invisible bar.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from harness.evidence.model import Evidence, PhaseSpan
+from harness.report import words
 from harness.report.figures import Bin, bins, regions, span
+from harness.report.markup import Safe, tag, text
+from harness.report.moments import Moment
 
-WIDTH, LEFT, RIGHT = 1080, 62, 14
-PLOT = WIDTH - LEFT - RIGHT
-_TOP, _GAP = 104, 28
-_HEIGHTS = {"traffic": 150, "errors": 70, "latency": 110}
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A numbered instant drawn over all panels and explained below."""
-
-    t: float
-    number: int
-    what: str
-
-
-@dataclass(frozen=True)
-class _Panel:
-    top: float
-    height: float
-    high: float
-
-    def y(self, value: float) -> float:
-        return self.top + self.height * (1 - min(value, self.high) / self.high)
-
-
-def timeline(
-    evidence: Evidence, marks: Sequence[Mark], thresholds_s: Sequence[float], order: Sequence[str]
-) -> str:
-    """The SVG, or an empty string when no phase ran."""
-    start, end = span(evidence)
-    found = bins(evidence)
-    if end <= start:
-        return ""
-    axis = _Axis(start, end)
-    traffic, errors, latency = _panels(found, thresholds_s)
-    bottom = latency.top + latency.height
-    parts = [
-        f'<svg class="timeline" viewBox="0 0 {WIDTH} {bottom + 40:.0f}" role="img" '
-        'aria-label="Traffic, errors and latency over the phases of the run">',
-        *_bands(evidence.phases, axis, bottom),
-        *_faults(evidence, axis, bottom),
-        *_traffic(found, axis, traffic, regions(found, {n: i for i, n in enumerate(order)})),
-        *_errors(found, axis, errors),
-        *_latency(found, axis, latency, thresholds_s),
-        *_marks(marks, axis, bottom),
-        *_time_axis(axis, bottom),
-        "</svg>",
-    ]
-    return "\n".join(parts)
+WIDTH, _LEFT, _RIGHT = 1080, 58, 16
+_PLOT = WIDTH - _LEFT - _RIGHT
+_PHASES_Y, _FAULTS_Y, _MARKS_Y, _LANE = 15, 27, 50, 18
+_LANES_MAX = 6
+_GAP = 34
+_RADIUS = 8.0
 
 
 @dataclass(frozen=True)
@@ -72,151 +32,286 @@ class _Axis:
 
     def x(self, t: float) -> float:
         share = (t - self.start) / (self.end - self.start)
-        return LEFT + PLOT * min(1.0, max(0.0, share))
+        return _LEFT + _PLOT * min(1.0, max(0.0, share))
 
 
-def _panels(found: list[Bin], thresholds_s: Sequence[float]) -> tuple[_Panel, _Panel, _Panel]:
-    rate = max((b.planned / b.seconds for b in found), default=1)
-    bad = max((b.bad / b.seconds for b in found), default=0)
+@dataclass(frozen=True)
+class _Panel:
+    """A plot of values from ``low`` to ``high``; ``low`` above zero makes it logarithmic."""
+
+    top: float
+    height: float
+    high: float
+    low: float = 0.0
+
+    @property
+    def bottom(self) -> float:
+        return self.top + self.height
+
+    def y(self, value: float) -> float:
+        value = min(max(value, self.low), self.high)
+        if self.low > 0:
+            share = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            share = value / self.high
+        return self.top + self.height * (1 - share)
+
+
+def timeline(
+    evidence: Evidence,
+    marks: Sequence[Moment],
+    thresholds_s: Sequence[float],
+    order: Sequence[str],
+) -> Safe:
+    """The SVG; empty when no phase ran. ``order`` is that of the regions, primary first."""
+    start, end = span(evidence)
+    if end <= start:
+        return Safe("")
+    found, axis = bins(evidence), _Axis(start, end)
+    placed = _place([m for m in marks if m.t is not None], axis)
+    lanes = 1 + max((lane for _, _, lane in placed), default=-1)
+    traffic, errors, latency = _panels(found, thresholds_s, _MARKS_Y + lanes * _LANE + 26)
+    bottom = latency.bottom
+    names = regions(found, order)
+    return tag(
+        "svg",
+        tag("title", "Traffic, errors and latency over the phases of the run"),
+        tag("desc", _description(evidence, names, start, end)),
+        _bands(evidence.phases, axis, bottom),
+        _traffic(found, axis, traffic, names),
+        _errors(found, axis, errors),
+        _latency(found, axis, latency, thresholds_s),
+        _time_axis(axis, bottom),
+        _readouts(found, axis, traffic.top, bottom, names),
+        _fault_bars(evidence, axis),
+        [_mark(m, x, _MARKS_Y + lane * _LANE, bottom) for m, x, lane in placed],
+        class_="timeline",
+        viewBox=f"0 0 {WIDTH} {bottom + 26:.0f}",
+        role="img",
+    )
+
+
+def _description(evidence: Evidence, names: Sequence[str], start: float, end: float) -> str:
+    phases = ", ".join(words.phase(p.name) for p in evidence.phases)
+    served = ", ".join(names) or "nobody"
+    return f"{words.duration(end - start)}: {phases}. Answered by {served}."
+
+
+def _panels(
+    found: Sequence[Bin], thresholds_s: Sequence[float], top: float
+) -> tuple[_Panel, _Panel, _Panel]:
+    rate = max((max(b.planned, b.ok.total()) / b.seconds for b in found), default=1)
+    bad = max((b.bad_total / b.seconds for b in found), default=0)
     slow = max((b.quantile_s(0.95) or 0.0 for b in found), default=0.0)
-    top = _TOP
-    made = []
-    for name, high in (("traffic", _nice(rate * 1.05)), ("errors", _nice(max(bad, 5.0))),
-                       ("latency", _nice(max([slow, *(2 * t for t in thresholds_s)], default=1)))):
-        made.append(_Panel(top, _HEIGHTS[name], high))
-        top += _HEIGHTS[name] + _GAP
-    return made[0], made[1], made[2]
+    fast = min((b.quantile_s(0.5) or 1.0 for b in found if b.latency), default=0.01)
+    traffic = _Panel(top, 150, _nice(rate))
+    errors = _Panel(traffic.bottom + _GAP, 64, _nice(max(bad, 5.0)))
+    high = 10.0 ** math.ceil(math.log10(max([slow, *thresholds_s], default=1) * 1.05 or 1))
+    low = 10.0 ** math.floor(math.log10(max(min([fast, *thresholds_s]), 1e-4)))
+    return traffic, errors, _Panel(errors.bottom + _GAP, 120, max(high, low * 100), low)
 
 
 def _nice(value: float) -> float:
-    """The next of 1, 2, 2.5, 5 times a power of ten."""
+    """The next of some round figures of the same power of ten."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= value)
+    return next(s * power for s in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if s * power >= value)
 
 
-def _bands(phases: Sequence[PhaseSpan], axis: _Axis, bottom: float) -> list[str]:
+# ---- phases, faults and marks ------------------------------------------------------------------
+
+
+def _bands(phases: Sequence[PhaseSpan], axis: _Axis, bottom: float) -> Safe:
     parts = []
     for phase in phases:
         x = axis.x(phase.start_t)
-        width = axis.x(phase.end_t if phase.end_t is not None else axis.end) - x
-        label = phase.name.replace("fault:", "").replace("recovery:", "")
-        kind = phase.kind.replace("-", "")
-        parts.append(f'<rect class="band {kind}" x="{x:.1f}" y="22" width="{width:.1f}" '
-                     f'height="{bottom - 22:.0f}"/>')
-        if width > 26:
-            shown = label if phase.kind != "recovery" else "recovery"
-            parts.append(f'<text class="phase" x="{x + width / 2:.1f}" y="16">'
-                         f"{escape(_fit(shown, width))}</text>")
-    return parts
+        width = axis.x(axis.end if phase.end_t is None else phase.end_t) - x
+        height = bottom - _PHASES_Y - 6
+        band = f"band {phase.kind}"
+        parts.append(tag("rect", class_=band, x=x, y=_PHASES_Y + 6, width=width, height=height))
+        label = _fit(_short(phase), width)
+        if label:
+            parts.append(tag("text", label, class_="phase", x=x + width / 2, y=_PHASES_Y))
+    return text(parts)
 
 
-def _fit(text: str, width: float) -> str:
-    room = int(width / 6.2)
-    return text if len(text) <= room else text[: max(1, room - 1)] + "…"
+def _short(phase: PhaseSpan) -> str:
+    if phase.kind == "fault":
+        return f"{phase.fault} fault"
+    return phase.kind
 
 
-def _faults(evidence: Evidence, axis: _Axis, bottom: float) -> list[str]:
+def _fit(label: str, width: float) -> str:
+    room = int(width / 6.6)
+    if len(label) <= room:
+        return label
+    return label[: room - 1] + "…" if room >= 4 else ""
+
+
+def _fault_bars(evidence: Evidence, axis: _Axis) -> Safe:
+    """Each fault as a bar from its first call to its last undo."""
     parts = []
-    for fault in evidence.faults:
-        x = axis.x(fault.call_end_t or fault.start_t)
-        end = axis.x(fault.undo_done_t) if fault.undo_done_t is not None else x
-        parts.append(f'<rect class="broken" x="{x:.1f}" y="26" width="{max(3.0, end - x):.1f}" '
-                     f'height="6" rx="2"><title>{escape(fault.fault)}: fault in place</title></rect>')
-    return parts
+    for name in dict.fromkeys(action.fault for action in evidence.faults):
+        actions = evidence.actions(name)
+        made = [a.call_end_t for a in actions if a.call_end_t is not None]
+        if not made:
+            continue
+        x, undone = axis.x(min(made)), [a.undo_done_t for a in actions if a.undo]
+        done = [t for t in undone if t is not None]
+        open_end = len(done) < len(undone)
+        end = axis.x(axis.end if open_end else max(done)) if undone else x
+        title = f"{name}: in place" + (", never undone" if open_end else "")
+        parts.append(
+            tag("rect", tag("title", title), class_="broken", x=x, y=_FAULTS_Y,
+                width=max(4.0, end - x), height=6, rx=3)
+        )  # fmt: skip
+    return text(parts)
 
 
-def _traffic(found: list[Bin], axis: _Axis, panel: _Panel, names: list[str]) -> list[str]:
-    parts = [_title("requests per second", panel), *_grid(panel, "{:g}")]
+def _place(marks: Sequence[Moment], axis: _Axis) -> list[tuple[Moment, float, int]]:
+    """Each mark with its x and the first lane in which it does not touch its neighbours."""
+    free = [-math.inf] * _LANES_MAX
+    placed = []
+    for mark in sorted(marks, key=lambda m: m.number or 0):
+        x = axis.x(mark.t or 0.0)
+        lane = next((n for n, end in enumerate(free) if end < x), free.index(min(free)))
+        free[lane] = x + 2 * _RADIUS + 2
+        placed.append((mark, x, lane))
+    return placed
+
+
+def _mark(mark: Moment, x: float, y: float, bottom: float) -> Safe:
+    return tag(
+        "g",
+        tag("title", f"{mark.number}: {mark.what}"),
+        tag("path", d=f"M{x:.1f},{y:.0f}V{bottom:.0f}"),
+        tag("circle", cx=x, cy=y, r=_RADIUS),
+        tag("text", str(mark.number), x=x, y=y + 3.5),
+        class_=f"mark {mark.part}",
+    )
+
+
+# ---- the three plots ----------------------------------------------------------------------------
+
+
+def _traffic(found: Sequence[Bin], axis: _Axis, panel: _Panel, names: Sequence[str]) -> Safe:
+    parts = [_title("Requests per second", panel), _grid(panel, [0, panel.high / 2, panel.high])]
     base = [0.0] * len(found)
     for index, name in enumerate(names):
         top = [b + f.ok.get(name, 0) / f.seconds for b, f in zip(base, found, strict=True)]
-        parts.append(f'<path class="area r{index % 4}" d="{_area(found, axis, panel, base, top)}">'
-                     f"<title>answered by {escape(name)}</title></path>")
+        parts.append(tag("path", class_=f"area r{index % 4}", d=_area(found, axis, panel, base, top)))
         base = top
     planned = [f.planned / f.seconds for f in found]
-    parts.append(f'<path class="planned" d="{_steps(found, axis, panel, planned)}"/>')
-    x = LEFT + 150
+    parts.append(tag("path", class_="planned", d="M" + "L".join(_edges(found, axis, planned, panel))))
+    x = _LEFT + 148.0
     for index, name in enumerate(names):
-        parts.append(f'<rect class="area r{index % 4}" x="{x}" y="{panel.top - 14}" width="10" '
-                     f'height="10"/><text class="legend" x="{x + 14}" y="{panel.top - 5}">'
-                     f"{escape(name)}</text>")
-        x += 40 + 7 * len(name)
-    parts.append(f'<path class="planned" d="M{x},{panel.top - 9}h14"/>'
-                 f'<text class="legend" x="{x + 18}" y="{panel.top - 5}">planned</text>')
-    return parts
+        y = panel.top - 18
+        parts.append(tag("rect", class_=f"area r{index % 4}", x=x, y=y, width=10, height=10, rx=2))
+        parts.append(tag("text", f"answered by {name}", class_="legend", x=x + 15, y=y + 9))
+        x += 32 + 6.4 * (len(name) + 12)
+    parts.append(tag("path", class_="planned", d=f"M{x:.1f},{panel.top - 13:.1f}h16"))
+    parts.append(tag("text", "planned", class_="legend", x=x + 21, y=panel.top - 9))
+    return text(parts)
 
 
-def _errors(found: list[Bin], axis: _Axis, panel: _Panel) -> list[str]:
-    parts = [_title("failed, unsure or not sent per second", panel), *_grid(panel, "{:g}")]
+def _errors(found: Sequence[Bin], axis: _Axis, panel: _Panel) -> Safe:
+    parts = [_title("Failed, unsure or not sent, per second", panel)]
+    parts.append(_grid(panel, [0, panel.high]))
     for b in found:
-        if b.bad:
-            x, width = axis.x(b.t), max(1.0, axis.x(b.t + b.seconds) - axis.x(b.t))
-            y = panel.y(b.bad / b.seconds)
-            parts.append(f'<rect class="bad" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" '
-                         f'height="{panel.top + panel.height - y:.1f}"/>')
-    return parts
+        if b.bad_total:
+            x = axis.x(b.t)
+            width = max(1.2, axis.x(b.t + b.seconds) - x)
+            y = panel.y(b.bad_total / b.seconds)
+            height = max(1.5, panel.bottom - y)
+            parts.append(
+                tag("rect", class_="bad", x=x, y=panel.bottom - height, width=width, height=height)
+            )
+    return text(parts)
 
 
 def _latency(
-    found: list[Bin], axis: _Axis, panel: _Panel, thresholds_s: Sequence[float]
-) -> list[str]:
-    parts = [_title("latency from the planned instant, P50 and P95", panel),
-             *_grid(panel, "{} ms", 1000)]
+    found: Sequence[Bin], axis: _Axis, panel: _Panel, thresholds_s: Sequence[float]
+) -> Safe:
+    parts = [_title("Latency from the planned instant (log scale)", panel)]
+    decades = round(math.log10(panel.high / panel.low))
+    parts.append(_grid(panel, [panel.low * 10**n for n in range(decades + 1)], words_of=_axis_time))
     for threshold in thresholds_s:
         y = panel.y(threshold)
-        parts.append(f'<path class="threshold" d="M{LEFT},{y:.1f}h{PLOT}"/>'
-                     f'<text class="legend end" x="{WIDTH - RIGHT}" y="{y - 4:.1f}">'
-                     f"{threshold * 1000:g} ms</text>")
+        parts.append(tag("path", class_="threshold", d=f"M{_LEFT},{y:.1f}h{_PLOT}"))
+        shown = f"objective {words.millis(threshold)}"
+        parts.append(tag("text", shown, class_="legend end", x=WIDTH - _RIGHT - 4, y=y - 4))
     for q, name in ((0.95, "p95"), (0.5, "p50")):
         values = [b.quantile_s(q) for b in found]
-        parts.append(f'<path class="{name}" d="{_line(found, axis, panel, values)}"/>')
-    return parts
+        parts.append(tag("path", class_=name, d=_line(found, axis, panel, values)))
+    x = _LEFT + 280
+    for name in ("p95", "p50"):
+        parts.append(tag("path", class_=name, d=f"M{x},{panel.top - 13:.1f}h16"))
+        parts.append(tag("text", name.upper(), class_="legend", x=x + 21, y=panel.top - 9))
+        x += 66
+    return text(parts)
 
 
-def _title(text: str, panel: _Panel) -> str:
-    return f'<text class="title" x="{LEFT}" y="{panel.top - 5:.0f}">{text}</text>'
+def _axis_time(value_s: float) -> str:
+    return f"{value_s:g} s" if value_s >= 1 else f"{value_s * 1e3:g} ms"
 
 
-def _grid(panel: _Panel, form: str, factor: float = 1.0) -> list[str]:
+def _title(label: str, panel: _Panel) -> Safe:
+    return tag("text", label, class_="title", x=_LEFT, y=panel.top - 9)
+
+
+def _grid(panel: _Panel, values: Sequence[float], words_of: Callable[[float], str] = "{:g}".format) -> Safe:
     parts = []
-    for share in (0.0, 0.5, 1.0):
-        value, y = panel.high * share, panel.y(panel.high * share)
-        label = form.format(f"{value * factor:g}") if factor != 1 else f"{value:g}"
-        parts.append(f'<path class="grid" d="M{LEFT},{y:.1f}h{PLOT}"/>'
-                     f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}">{label}</text>')
-    return parts
+    for value in values:
+        y = panel.y(value)
+        parts.append(tag("path", class_="grid", d=f"M{_LEFT},{y:.1f}h{_PLOT}"))
+        parts.append(tag("text", words_of(value), class_="tick", x=_LEFT - 7, y=y + 4))
+    return text(parts)
 
 
-def _marks(marks: Sequence[Mark], axis: _Axis, bottom: float) -> list[str]:
-    parts, last_x, level = [], -99.0, 0
-    for mark in marks:
-        x = axis.x(mark.t)
-        level = (level + 1) % 3 if x - last_x < 17 else 0
-        last_x = x
-        y = 42 + level * 15
-        parts.append(f'<g class="mark"><path d="M{x:.1f},{y}V{bottom:.0f}"/>'
-                     f'<circle cx="{x:.1f}" cy="{y}" r="7"/>'
-                     f'<text x="{x:.1f}" y="{y + 3.5:.1f}">{mark.number}</text>'
-                     f"<title>{escape(mark.what)}</title></g>")
-    return parts
-
-
-def _time_axis(axis: _Axis, bottom: float) -> list[str]:
+def _time_axis(axis: _Axis, bottom: float) -> Safe:
     length = axis.end - axis.start
-    step = next((s for s in (5, 10, 15, 30, 60, 120, 300, 600, 1800) if length / s <= 14), 3600)
+    step = next((s for s in (5, 10, 15, 30, 60, 120, 300, 600, 1800) if length / s <= 16), 3600)
     parts = []
     for n in range(int(length // step) + 1):
         x = axis.x(axis.start + n * step)
         minutes, seconds = divmod(n * step, 60)
-        parts.append(f'<path class="grid" d="M{x:.1f},{bottom:.0f}v5"/>'
-                     f'<text class="time" x="{x:.1f}" y="{bottom + 18:.0f}">'
-                     f"{minutes}:{seconds:02d}</text>")
-    return parts
+        parts.append(tag("path", class_="grid", d=f"M{x:.1f},{bottom:.0f}v5"))
+        shown = f"{minutes}:{seconds:02d}"
+        parts.append(tag("text", shown, class_="time", x=x, y=bottom + 19))
+    return text(parts)
 
 
-def _edges(found: list[Bin], axis: _Axis, values: Sequence[float], panel: _Panel) -> list[str]:
+def _readouts(
+    found: Sequence[Bin], axis: _Axis, top: float, bottom: float, names: Sequence[str]
+) -> Safe:
+    parts = []
+    for b in found:
+        x = axis.x(b.t)
+        width = axis.x(b.t + b.seconds) - x
+        title = tag("title", _read(b, axis.start, names))
+        parts.append(
+            tag("rect", title, x=x, y=top, width=max(0.5, width), height=bottom - top)
+        )
+    return tag("g", *parts, class_="readout")
+
+
+def _read(b: Bin, start: float, names: Sequence[str]) -> str:
+    lines = [f"{words.clock(max(0.0, b.t - start))}  planned {b.planned / b.seconds:.0f}/s"]
+    lines += [f"{name} {b.ok[name] / b.seconds:.0f}/s" for name in names if b.ok.get(name)]
+    lines += [f"{what.replace('_', ' ')} {b.bad[what]}" for what in sorted(b.bad)]
+    if b.latency:
+        p50, p95 = words.millis(b.quantile_s(0.5)), words.millis(b.quantile_s(0.95))
+        lines.append(f"P50 {p50}, P95 {p95}")
+    return "\n".join(lines)
+
+
+# ---- paths -------------------------------------------------------------------------------------
+
+
+def _edges(
+    found: Sequence[Bin], axis: _Axis, values: Sequence[float], panel: _Panel
+) -> list[str]:
     points = []
     for b, value in zip(found, values, strict=True):
         y = panel.y(value)
@@ -224,18 +319,20 @@ def _edges(found: list[Bin], axis: _Axis, values: Sequence[float], panel: _Panel
     return points
 
 
-def _steps(found: list[Bin], axis: _Axis, panel: _Panel, values: Sequence[float]) -> str:
-    return "M" + "L".join(_edges(found, axis, values, panel))
-
-
 def _area(
-    found: list[Bin], axis: _Axis, panel: _Panel, low: Sequence[float], high: Sequence[float]
+    found: Sequence[Bin],
+    axis: _Axis,
+    panel: _Panel,
+    low: Sequence[float],
+    high: Sequence[float],
 ) -> str:
     upper, lower = _edges(found, axis, high, panel), _edges(found, axis, low, panel)
     return "M" + "L".join(upper + lower[::-1]) + "Z"
 
 
-def _line(found: list[Bin], axis: _Axis, panel: _Panel, values: Sequence[float | None]) -> str:
+def _line(
+    found: Sequence[Bin], axis: _Axis, panel: _Panel, values: Sequence[float | None]
+) -> str:
     """A line that breaks where nothing was answered."""
     path, pen_down = [], False
     for b, value in zip(found, values, strict=True):

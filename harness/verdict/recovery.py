@@ -14,6 +14,7 @@ from harness.plan.model import Failback, Latency, Recovery
 from harness.verdict.case import Case
 from harness.verdict.landing import Landing
 from harness.verdict.model import Finding, Measured, Outcome, judge_at_most
+from harness.verdict.sufficiency import LATE_SHARE, late_share
 
 #: Of the planned arrivals of a window, this share must succeed.
 GOOD = 0.99
@@ -74,6 +75,9 @@ def _good(case: Case, seconds: range, latency: Latency | None) -> bool | None:
         return good
     within = counts.within(latency.below_s)
     fast = None if within is None else _at_least(latency.fraction, within.low, within.high)
+    if fast is False and late_share(case, seconds) > LATE_SHARE:
+        # The generator was late itself: slow answers then say nothing of the service.
+        fast = None
     return False if fast is False else None if None in (good, fast) else True
 
 

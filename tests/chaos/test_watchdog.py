@@ -49,9 +49,7 @@ def start(children: Children, *argv: str) -> subprocess.Popen[str]:
 
 
 def start_actor(children: Children, cloud: Cloud, run_dir: Path, point: str) -> Actor:
-    actor = start(
-        children, sys.executable, str(ACTOR), str(cloud.target_file), str(run_dir), point
-    )
+    actor = start(children, sys.executable, str(ACTOR), str(cloud.target_file), str(run_dir), point)
     assert actor.stdout is not None
     assert actor.stdout.readline() == f"at {point}\n"
     return Actor.of(actor.pid)

@@ -252,9 +252,9 @@ class _Shown:
         shown = copy.copy(database)
         shown.availability_zone = report.get("zone") or database.availability_zone
         shown.status = report.get("status") or database.status
-        shown.source_db_instance_identifier = self._named_from(shown, self._source(name))
+        shown.source_db_instance_identifier = self._named_from(shown, self.source(name))
         shown.replicas = [
-            self._named_from(shown, other) for other in self._all() if self._source(other) == name
+            self._named_from(shown, other) for other in self._all() if self.source(other) == name
         ]
         shown.status_infos = _status_infos(shown, report)
         return shown
@@ -266,7 +266,7 @@ class _Shown:
             for d in list(backend("rds", region).databases.values())
         }
 
-    def _source(self, name: str) -> str | None:
+    def source(self, name: str) -> str | None:
         report = self._lab.truth.database(name)
         if "source" in report:
             return report["source"]
@@ -322,7 +322,8 @@ def _promote(lab: Lab, shown: _Shown) -> None:
     def promote_read_replica(self: RDSResponse) -> ActionResult:
         name = self.params["DBInstanceIdentifier"]
         database = self.backend.describe_db_instances(name)[0]
-        if not database.source_db_instance_identifier:
+        # By what is true: one that was promoted and handed back replicates again.
+        if not shown.source(name):
             raise InvalidDBInstanceStateFault(f"DB Instance {name} is not a read replica.")
         database.is_replica = False
         database.source_db_instance_identifier = None

@@ -449,8 +449,8 @@ async def _errors(
     try:
         return await handler(request)
     except ApiError as error:
-        headers = {"Retry-After": "1"} if error.code == 429 else None
-        return web.json_response(error.status(), status=error.code, headers=headers)
+        # No Retry-After with 429: clients would then retry an eviction silently for long.
+        return web.json_response(error.status(), status=error.code)
 
 
 def _no_such_path() -> ApiError:

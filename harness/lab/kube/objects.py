@@ -22,6 +22,15 @@ def clone(value: Any) -> Any:
     return value
 
 
+def without_nulls(value: Any) -> Any:
+    """Deep copy without the members that are null, which mean "not there"."""
+    if isinstance(value, dict):
+        return {k: without_nulls(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [without_nulls(v) for v in value]
+    return value
+
+
 def timestamp(wall_s: float) -> str:
     """RFC 3339 with whole seconds, as in ``metadata.creationTimestamp``."""
     return datetime.fromtimestamp(int(wall_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -137,5 +146,5 @@ def image_tag(image: str) -> str:
 
 
 def is_true(text: str | None) -> bool:
-    """A boolean query parameter as the API server reads it: clients send ``true``, ``True``, ``1``."""
+    """A boolean query parameter as the API server reads it (clients send ``true``, ``True``, 1)."""
     return text in ("1", "t", "T", "true", "TRUE", "True")

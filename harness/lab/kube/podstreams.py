@@ -114,7 +114,7 @@ class Exec:
             process = await self._start(self._command)
         except OSError as error:
             text = f'exec: "{self._command[0]}": {error.strerror}'
-            failure = {**_exit_status(126), "message": text}
+            failure = {**_exit_status(127), "message": text, "reason": "InternalError"}
             await self._send(ERROR, json.dumps(failure).encode())
             await self._socket.close()
             return self._socket

@@ -25,6 +25,7 @@ from harness.lab.kube.objects import (
     namespace_of,
     timestamp,
     uid_of,
+    without_nulls,
 )
 from harness.lab.kube.store import Store
 
@@ -82,7 +83,7 @@ class Registry:
 
     def create(self, kind: Kind, namespace: str, obj: Obj, *, dry_run: bool = False) -> Obj:
         """Store a new object (``obj`` is not kept). Raises ApiError 404, 409, 422."""
-        obj = clone(obj)
+        obj = without_nulls(obj)
         metadata = obj.setdefault("metadata", {})
         self._name(kind, namespace, metadata)
         obj["apiVersion"], obj["kind"] = self._stored_type(kind)
@@ -144,7 +145,7 @@ class Registry:
     ) -> Obj:
         """Replace an object or its status. Raises ApiError 404, 409 (stale version), 422."""
         old = self.get(kind, namespace, name)
-        new = self._next(kind, old, clone(obj), subresource)
+        new = self._next(kind, old, without_nulls(obj), subresource)
         self._complete(kind, new, old)
         return new if dry_run else self._commit(kind, old, new)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.lab.kube.kinds import Kind
 from tests.lab.kube.kube_world import LabCluster
 
 
@@ -136,8 +137,8 @@ def test_a_watch_list_ends_its_first_part_with_the_bookmark_clients_wait_for(
         "&resourceVersionMatch=NotOlderThan&timeoutSeconds=1"
     )
     events = lines(bare, MAPS + query)
-    assert [e["type"] for e in events] == ["ADDED", "BOOKMARK"]
-    annotations = events[-1]["object"]["metadata"]["annotations"]
+    assert [e["type"] for e in events[:2]] == ["ADDED", "BOOKMARK"]
+    annotations = events[1]["object"]["metadata"]["annotations"]
     assert annotations == {"k8s.io/initial-events-end": "true"}
 
 
@@ -172,6 +173,14 @@ def test_a_dry_run_changes_nothing(bare: LabCluster) -> None:
     assert call(bare, "GET", f"{MAPS}/a")[0] == 404
 
 
+def test_null_members_are_as_if_they_were_not_there(bare: LabCluster) -> None:
+    body = {"metadata": {"name": "n", "creationTimestamp": None}, "data": {"a": "b", "c": None}}
+    call(bare, "POST", MAPS, body)
+    _, found = call(bare, "GET", f"{MAPS}/n")
+    assert found["data"] == {"a": "b"}
+    assert found["metadata"]["creationTimestamp"]
+
+
 def test_a_table_has_the_columns_kubectl_shows(bare: LabCluster) -> None:
     accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
     _, table = call(bare, "GET", "/api/v1/nodes", accept=accept)
@@ -197,3 +206,36 @@ def test_an_unknown_patch_format_or_path_is_refused_as_a_status(bare: LabCluster
     assert (code, status["kind"]) == (404, "Status")
     code, status = call(bare, "GET", "/api/v1/pods?labelSelector=a%20b")
     assert (code, status["reason"]) == (400, "BadRequest")
+
+
+def test_a_custom_resource_is_one_entry_in_the_table_of_kinds(tmp_path: Path) -> None:
+    rollout = Kind(
+        "argoproj.io",
+        "v1alpha1",
+        "Rollout",
+        "rollouts",
+        short_names=("ro",),
+        has_status=True,
+        has_scale=True,
+        strategic=False,
+    )
+    served = LabCluster(tmp_path, 21, extra_kinds=[rollout])
+    try:
+        body = {"metadata": {"name": "r"}, "spec": {"replicas": 2, "steps": [1]}}
+        path = "/apis/argoproj.io/v1alpha1/namespaces/default/rollouts"
+        code, made = call(served, "POST", path, body)
+        assert (code, made["metadata"]["generation"]) == (201, 1)
+        strategic = "application/strategic-merge-patch+json"
+        assert call(served, "PATCH", f"{path}/r", {}, strategic)[0] == 415
+        merge = "application/merge-patch+json"
+        _, changed = call(served, "PATCH", f"{path}/r", {"spec": {"steps": [2]}}, merge)
+        assert changed["spec"] == {"replicas": 2, "steps": [2]}
+        assert changed["metadata"]["generation"] == 2
+        status = {"status": {"phase": "Healthy"}, "spec": {"replicas": 9}}
+        _, changed = call(served, "PATCH", f"{path}/r/status", status, merge)
+        assert (changed["spec"]["replicas"], changed["status"]["phase"]) == (2, "Healthy")
+        _, scale = call(served, "PATCH", f"{path}/r/scale", {"spec": {"replicas": 5}}, merge)
+        assert scale["spec"]["replicas"] == 5
+        assert "r" in served.kubectl("get", "ro")
+    finally:
+        served.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import pytest
 from chaosk8s.deployment import actions as deployment_actions
 from chaosk8s.deployment import probes as deployment_probes
@@ -14,6 +17,7 @@ from chaosk8s.pod import probes as pod_probes
 from chaosk8s.replicaset.actions import delete_replica_set
 from chaosk8s.service.probes import service_is_initialized
 from chaoslib.exceptions import ActivityFailed
+from kubernetes.config import kube_config
 
 from tests.lab.kube.kube_world import NAMESPACE, LabCluster, deployment, wait_until
 
@@ -24,6 +28,8 @@ APP = {"label_selector": "app=file", "ns": NAMESPACE}
 def _context(kube: LabCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(kube.kubeconfig))
     monkeypatch.setenv("KUBERNETES_CONTEXT", "us-east-1a")
+    # The client reads KUBECONFIG once, when it is imported.
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(kube.kubeconfig))
     for name in ("HTTP_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -78,12 +84,16 @@ def test_deployments_are_scaled_rolled_out_and_lose_their_replica_set(kube: LabC
     wait_until(lambda: before.isdisjoint(p["metadata"]["uid"] for p in kube.pods()))
 
 
-def test_nodes_are_listed_cordoned_drained_and_deleted(kube: LabCluster) -> None:
+def test_nodes_are_listed_cordoned_drained_and_deleted(
+    kube: LabCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The extension waits ten seconds between two looks at a draining node.
+    hurried = SimpleNamespace(time=time.time, sleep=lambda duration_s: time.sleep(0.05))
+    monkeypatch.setattr(node_actions, "time", hurried)
     assert [n["metadata"]["name"] for n in get_nodes()["items"]] == ["node-1", "node-2"]
     node_actions.cordon_node(name="node-1")
     assert kube.call(kube.cluster.get, "Node", "", "node-1")["spec"]["unschedulable"] is True
     node_actions.uncordon_node(name="node-1")
-    # Pods that end within a moment spare the extension's ten-second pause.
     node_actions.drain_nodes(name="node-2", timeout=15)
     wait_until(lambda: len(kube.endpoints()) == 2)
     assert {p["spec"]["nodeName"] for p in kube.pods()} == {"node-1"}

@@ -116,8 +116,8 @@ def test_a_watch_and_followed_logs_end_when_their_pod_does(kube: LabCluster, bin
 
 
 def test_a_drain_respects_the_disruption_budget(kube: LabCluster, binary: str) -> None:
-    def run(*args: str, check: bool = True) -> str:
-        return kube.kubectl(*args, binary=binary, check=check)
+    def run(*args: str, check: bool = True, stdin: str = "") -> str:
+        return kube.kubectl(*args, binary=binary, check=check, stdin=stdin)
 
     budget = {
         "apiVersion": "policy/v1",
@@ -127,8 +127,16 @@ def test_a_drain_respects_the_disruption_budget(kube: LabCluster, binary: str) -
     }
     kube.apply(budget)
     assert "SchedulingDisabled" in run("cordon", "node-1") + run("get", "nodes")
-    refused = run("drain", "node-1", "--ignore-daemonsets", "--timeout=1s", check=False)
-    assert "disruption budget" in refused
+    pod = next(p for p in kube.pods() if p["spec"]["nodeName"] == "node-1")["metadata"]["name"]
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": NAMESPACE},
+    }
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction"
+    raw = "create", "--raw", path, "-f", "-"
+    assert "disruption budget" in run(*raw, check=False, stdin=json.dumps(eviction))
+    assert pod in {p["metadata"]["name"] for p in kube.pods()}
     kube.apply({**budget, "spec": {"minAvailable": 1}})
     run("drain", "node-1", "--ignore-daemonsets", "--timeout=15s")
     wait_until(lambda: len(kube.endpoints()) == 2)
