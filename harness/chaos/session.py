@@ -103,7 +103,7 @@ class Session:
         written; FaultNotSeen when the fault was called for but did not land.
         """
         if not is_watching(self.run_dir):
-            start_watchdog(self.run_dir, [os.getpid()])
+            start_watchdog(self.run_dir, [os.getpid()], target_file=Path(self.target_file))
         actor = Actor.of(os.getpid())
         self._undo_log().intent(
             UndoRecord(undo, self.fault, undo_kind, actor, before, self.target_file)

@@ -176,12 +176,12 @@ class _Watch:
         orphaned = None in owner_fds
         while not orphaned:
             events = {fd for fd, _ in self._poll.poll(LOOK_PERIOD_S * 1000)}
-            self._look()
             if self._stop_r in events:
                 return self._undo()
             orphaned = any(fd in events for fd in owner_fds)
             if not orphaned:
                 self._after_actors(events)
+                self._look()
         return self._after_owner()
 
     def _look(self) -> None:
@@ -192,13 +192,12 @@ class _Watch:
                 return
             self._log_size = size
         for record in open_records(self._run_dir):
-            _prepare(record.target_file)
-            fd = None
             if record.actor not in self._actor_fds:
                 fd = record.actor.open_pidfd()
                 if fd is not None:
                     self._actor_fds[record.actor] = fd
                     self._poll.register(fd, select.POLLIN)
+            _prepare(record.target_file)
 
     def _after_actors(self, events: set[int]) -> None:
         for actor, fd in list(self._actor_fds.items()):

@@ -125,7 +125,7 @@ def test_no_fault_is_made_in_a_folder_that_cannot_be_written(
 def test_no_fault_is_made_when_nobody_watches(
     cloud: Cloud, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_watchdog(*_: object) -> None:
+    def no_watchdog(*_: object, **__: object) -> None:
         raise Refused("the watchdog did not start")
 
     monkeypatch.setattr(sessions, "is_watching", lambda run_dir: False)

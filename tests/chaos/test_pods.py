@@ -21,7 +21,7 @@ def test_one_pod_is_killed_by_uid_without_grace(
     kubernetes: FakeKubernetes, session: Session
 ) -> None:
     made = pods.kill_pods(A, "file", count=1)
-    assert made["targets"] == ["file-1"]
+    assert made["targets"] == ["file-1 uid-1"]
     (deleted,) = kubernetes.deleted
     assert deleted["preconditions"] == {"uid": "uid-1"} and deleted["gracePeriodSeconds"] == 0
     assert kubernetes.names("other") == ["other-4"]
@@ -47,7 +47,7 @@ def test_pods_that_are_not_replaced_are_told(kubernetes: FakeKubernetes, session
 
 
 def test_a_percentage_is_rounded_up(kubernetes: FakeKubernetes, session: Session) -> None:
-    assert pods.kill_pods(A, "file", percent=20)["targets"] == ["file-1"]
+    assert pods.kill_pods(A, "file", percent=20)["targets"] == ["file-1 uid-1"]
 
 
 def test_a_pod_that_took_the_name_meanwhile_is_spared(
@@ -86,4 +86,4 @@ def test_too_few_or_too_many_targets_are_refused(
 
 def test_a_pod_that_is_not_ready_is_no_target(kubernetes: FakeKubernetes, session: Session) -> None:
     kubernetes.pods["file-1"]["status"]["conditions"][0]["status"] = "False"
-    assert pods.kill_pods(A, "file", count=1)["targets"] == ["file-2"]
+    assert pods.kill_pods(A, "file", count=1)["targets"] == ["file-2 uid-2"]

@@ -106,7 +106,7 @@ def test_the_watchdog_outlives_ctrl_c_and_a_closed_terminal(
     cloud: Cloud, run_dir: Path, children: Children
 ) -> None:
     owner = start(children, "sleep", "60")
-    watchdog = start_watchdog(run_dir, [owner.pid])
+    watchdog = start_watchdog(run_dir, [owner.pid], target_file=cloud.target_file)
     start_actor(children, cloud, run_dir, "made")
     for number in (signal.SIGINT, signal.SIGHUP):
         os.kill(watchdog.pid, number)
@@ -130,7 +130,7 @@ def test_a_released_watchdog_undoes_what_is_still_open_and_goes(
     cloud: Cloud, run_dir: Path, children: Children
 ) -> None:
     owner = start(children, "sleep", "60")
-    watchdog = start_watchdog(run_dir, [owner.pid])
+    watchdog = start_watchdog(run_dir, [owner.pid], target_file=cloud.target_file)
     start_actor(children, cloud, run_dir, "made")
     assert watchdog.close() == 0
     assert cloud.healthy() and not is_watching(run_dir)

@@ -1,0 +1,135 @@
+"""A passing run with anything taken out of its evidence is never a pass again.
+
+Over every recorded run of ``tests/runs`` that passes: each kind of line of each file is
+deleted (all of those where there are few, a spread-out sample where there are many), each
+series, each file, and the run is judged again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.evidence.run import read_run
+from harness.plan.model import Plan
+from harness.verdict import Outcome, judge
+
+RUNS = Path(__file__).resolve().parents[1] / "runs"
+#: Deletions tried per file and kind of line.
+SAMPLE = 12
+
+
+def outcome(folder: Path) -> Outcome:
+    plan = Plan.from_json(json.loads((folder / "plan.json").read_bytes()))
+    return judge(plan, read_run(folder)).outcome
+
+
+def recorded() -> list[Path]:
+    return sorted(p.parent for p in RUNS.glob("*/expected.json"))
+
+
+def passing() -> list[Path]:
+    return [
+        r for r in recorded() if json.loads((r / "expected.json").read_text())["outcome"] == "pass"
+    ]
+
+
+@pytest.fixture(params=passing(), ids=lambda run: run.name)
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    copy = tmp_path / "run"
+    shutil.copytree(request.param, copy)
+    return copy
+
+
+def group(line: bytes) -> tuple[str, str, str]:
+    """Lines that tell the same kind of thing."""
+    record = json.loads(line)
+    subject = str(record.get("subject", "")).partition(":")[0]
+    return str(record["kind"]), str(record["source"]).partition("/")[0], subject
+
+
+def spread(numbers: list[int]) -> list[int]:
+    """All, or ``SAMPLE`` of them from first to last."""
+    if len(numbers) <= SAMPLE:
+        return numbers
+    step = (len(numbers) - 1) / (SAMPLE - 1)
+    return sorted({numbers[round(i * step)] for i in range(SAMPLE)})
+
+
+def deletions(lines: list[bytes]) -> Iterator[tuple[int, tuple[str, str, str]]]:
+    groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    for number, line in enumerate(lines):
+        groups[group(line)].append(number)
+    for kind, numbers in groups.items():
+        for number in spread(numbers):
+            yield number, kind
+
+
+def test_there_is_a_recorded_run_that_passes() -> None:
+    assert passing()
+
+
+@pytest.mark.parametrize("case", recorded(), ids=lambda run: run.name)
+def test_a_recorded_run_is_judged_as_expected(case: Path) -> None:
+    expected = json.loads((case / "expected.json").read_text())
+    plan = Plan.from_json(json.loads((case / "plan.json").read_bytes()))
+    verdict = judge(plan, read_run(case))
+    assert (verdict.outcome, int(verdict.exit_status)) == (
+        expected["outcome"],
+        expected["exit_status"],
+    )
+    told = " ".join(f.because for f in verdict.findings if f.outcome is not Outcome.PASS)
+    for words in expected.get("says", []):
+        assert words in told
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("pattern", ["history.jsonl", "tallies/*.jsonl", "ledger/*.jsonl"])
+def test_no_line_can_be_deleted(run: Path, pattern: str) -> None:
+    tried = 0
+    for path in sorted(run.glob(pattern)):
+        whole = path.read_bytes()
+        lines = whole.splitlines(keepends=True)
+        for number, kind in deletions(lines):
+            path.write_bytes(b"".join(lines[:number] + lines[number + 1 :]))
+            assert outcome(run) is not Outcome.PASS, f"{path.name} line {number + 1}: {kind}"
+            tried += 1
+        path.write_bytes(whole)
+    assert tried > 0
+    assert outcome(run) is Outcome.PASS
+
+
+def test_no_file_can_be_deleted_or_cut(run: Path) -> None:
+    files = [
+        p
+        for p in run.rglob("*")
+        if p.is_file()
+        and p.suffix in (".json", ".jsonl")
+        and p.name not in ("plan.json", "expected.json", "history.jsonl")
+    ]
+    assert files
+    for path in files:
+        whole = path.read_bytes()
+        path.unlink()
+        assert outcome(run) is not Outcome.PASS, f"{path} deleted"
+        path.write_bytes(whole[: len(whole) // 2])
+        assert outcome(run) is not Outcome.PASS, f"{path} cut"
+        path.write_bytes(whole)
+    assert outcome(run) is Outcome.PASS
+
+
+def test_no_series_can_leave_the_index(run: Path) -> None:
+    path = run / "series" / "index.json"
+    whole = path.read_bytes()
+    index = json.loads(whole)
+    for number in range(len(index["series"])):
+        entries = index["series"][:number] + index["series"][number + 1 :]
+        path.write_text(json.dumps({"series": entries}))
+        assert outcome(run) is not Outcome.PASS, index["series"][number]["name"]
+    path.write_bytes(whole)
+    assert outcome(run) is Outcome.PASS
