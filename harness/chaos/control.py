@@ -26,8 +26,7 @@ def configure_control(fault: str = "fault") -> None:
     session = sessions.current()
     for key, value in session.reach.target.environment.items():
         os.environ.setdefault(key, value)
-    # chaosk8s reads no other place, and a stray ~/.kube/config must not be hit.
-    os.environ["KUBECONFIG"] = session.reach.target.kubeconfig
+    _point_stock_tools_at(session.reach.target.kubeconfig)
 
 
 def after_experiment_control(context: Any, state: dict[str, Any], fault: str = "fault") -> None:
@@ -61,6 +60,15 @@ def cleanup_control() -> None:
         logger.error(str(error))
     session.close()
     sessions.use(None)
+
+
+def _point_stock_tools_at(kubeconfig: str) -> None:
+    """Make chaosk8s use the target's kubeconfig: a stray ~/.kube/config must not be hit."""
+    from kubernetes.config import kube_config
+
+    os.environ["KUBECONFIG"] = kubeconfig
+    # The client reads the variable when it is imported, which validation has done already.
+    kube_config.KUBE_CONFIG_DEFAULT_LOCATION = kubeconfig
 
 
 def _not_restored(state: dict[str, Any]) -> bool:
