@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.clock import Clock
-from harness.lab import proc
 from harness.lab import layout as names
+from harness.lab import proc
 from harness.lab.aws import server
 from harness.lab.aws.client import AwsState
 from harness.lab.aws.seed import SeedConfig
