@@ -41,7 +41,7 @@ def read_lines(path: Path, label: str) -> tuple[list[Event], list[Gap]]:
             gaps.append(Gap(label, "line", None, f"line {number} is not a journal line"))
         else:
             events.append(event)
-    gaps.extend(_sequence_gaps(events, label))
+    gaps.extend(sequence_gaps(events, label))
     events = [event for event in events if event.kind != END]
     events.sort(key=lambda event: (event.t, event.line))
     return events, gaps
@@ -69,7 +69,8 @@ def instant(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _sequence_gaps(events: list[Event], label: str) -> list[Gap]:
+def sequence_gaps(events: list[Event], label: str) -> list[Gap]:
+    """What the numbers and the closing lines of each source say is missing."""
     by_source: dict[str, list[Event]] = {}
     for event in events:
         by_source.setdefault(event.source, []).append(event)

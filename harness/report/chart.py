@@ -200,10 +200,14 @@ def _traffic(found: Sequence[Bin], axis: _Axis, panel: _Panel, names: Sequence[s
     base = [0.0] * len(found)
     for index, name in enumerate(names):
         top = [b + f.ok.get(name, 0) / f.seconds for b, f in zip(base, found, strict=True)]
-        parts.append(tag("path", class_=f"area r{index % 4}", d=_area(found, axis, panel, base, top)))
+        parts.append(
+            tag("path", class_=f"area r{index % 4}", d=_area(found, axis, panel, base, top))
+        )
         base = top
     planned = [f.planned / f.seconds for f in found]
-    parts.append(tag("path", class_="planned", d="M" + "L".join(_edges(found, axis, planned, panel))))
+    parts.append(
+        tag("path", class_="planned", d="M" + "L".join(_edges(found, axis, planned, panel)))
+    )
     x = _LEFT + 148.0
     for index, name in enumerate(names):
         y = panel.top - 18
@@ -260,7 +264,9 @@ def _title(label: str, panel: _Panel) -> Safe:
     return tag("text", label, class_="title", x=_LEFT, y=panel.top - 9)
 
 
-def _grid(panel: _Panel, values: Sequence[float], words_of: Callable[[float], str] = "{:g}".format) -> Safe:
+def _grid(
+    panel: _Panel, values: Sequence[float], words_of: Callable[[float], str] = "{:g}".format
+) -> Safe:
     parts = []
     for value in values:
         y = panel.y(value)
@@ -290,9 +296,7 @@ def _readouts(
         x = axis.x(b.t)
         width = axis.x(b.t + b.seconds) - x
         title = tag("title", _read(b, axis.start, names))
-        parts.append(
-            tag("rect", title, x=x, y=top, width=max(0.5, width), height=bottom - top)
-        )
+        parts.append(tag("rect", title, x=x, y=top, width=max(0.5, width), height=bottom - top))
     return tag("g", *parts, class_="readout")
 
 
@@ -309,9 +313,7 @@ def _read(b: Bin, start: float, names: Sequence[str]) -> str:
 # ---- paths -------------------------------------------------------------------------------------
 
 
-def _edges(
-    found: Sequence[Bin], axis: _Axis, values: Sequence[float], panel: _Panel
-) -> list[str]:
+def _edges(found: Sequence[Bin], axis: _Axis, values: Sequence[float], panel: _Panel) -> list[str]:
     points = []
     for b, value in zip(found, values, strict=True):
         y = panel.y(value)
@@ -330,9 +332,7 @@ def _area(
     return "M" + "L".join(upper + lower[::-1]) + "Z"
 
 
-def _line(
-    found: Sequence[Bin], axis: _Axis, panel: _Panel, values: Sequence[float | None]
-) -> str:
+def _line(found: Sequence[Bin], axis: _Axis, panel: _Panel, values: Sequence[float | None]) -> str:
     """A line that breaks where nothing was answered."""
     path, pen_down = [], False
     for b, value in zip(found, values, strict=True):

@@ -33,8 +33,10 @@ def render(verdict: Mapping[str, Any]) -> bytes:
 
 def _case(phase: str, finding: Mapping[str, Any]) -> TestCase:
     case = TestCase(finding["objective"], classname=f"harness.{phase}", time=0)
-    text = (f"measured {words.measured(finding['measured'])}; required {finding['required']}. "
-            f"{finding['because']}")
+    text = (
+        f"measured {words.measured(finding['measured'])}; required {finding['required']}. "
+        f"{finding['because']}"
+    )
     if finding["outcome"] == "fail":
         case.result = [Failure(text, "objective failed")]
     elif finding["outcome"] != "pass":

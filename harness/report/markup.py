@@ -39,7 +39,7 @@ def _parts(children: Iterable[Child]) -> Iterable[str]:
             yield from _parts(child)
 
 
-def tag(name: str, *children: Child, **attributes: str | float | bool | None) -> Safe:
+def tag(name: str, /, *children: Child, **attributes: str | float | bool | None) -> Safe:
     """``<name attributes>children</name>``. ``class_`` is ``class``, ``a_b`` is ``a-b``.
 
     A number is written with one decimal; None and False leave the attribute out.

@@ -16,8 +16,12 @@ _COLOURS = {"pass": "green", "fail": "red", "unknown": "yellow"}
 def render(plan: Plan, verdict: Mapping[str, Any]) -> str:
     """Text with colours (``click.echo`` strips them where they do not belong)."""
     outcome = verdict["outcome"]
-    lines = ["", _paint(f" {words.HEADLINES[outcome]} ", outcome, reverse=True)
-             + f" {plan.name}: {verdict['summary']}", ""]
+    lines = [
+        "",
+        _paint(f" {words.HEADLINES[outcome]} ", outcome, reverse=True)
+        + f" {plan.name}: {verdict['summary']}",
+        "",
+    ]
     phase = None
     for finding in verdict["findings"]:
         if finding["phase"] != phase:
@@ -31,8 +35,10 @@ def render(plan: Plan, verdict: Mapping[str, Any]) -> str:
 
 def _finding(finding: Mapping[str, Any]) -> list[str]:
     outcome = finding["outcome"]
-    line = (f"    {_paint(words.MARKS[outcome], outcome)} {finding['objective']:44} "
-            f"{words.measured(finding['measured'])}")
+    line = (
+        f"    {_paint(words.MARKS[outcome], outcome)} {finding['objective']:44} "
+        f"{words.measured(finding['measured'])}"
+    )
     return [line] if outcome == "pass" else [line, f"        {finding['because']}"]
 
 
