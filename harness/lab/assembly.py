@@ -18,10 +18,10 @@ from harness.lab import layout as names
 from harness.lab import proc
 from harness.lab.aws import server
 from harness.lab.aws.client import AwsState
-from harness.lab.aws.seed import SeedConfig
+from harness.lab.aws.seed import HEALTHY_THRESHOLD, SeedConfig
 from harness.lab.database import Database
 from harness.lab.dns import AnswerFunction, DnsServer
-from harness.lab.envoy import Envoy
+from harness.lab.envoy import Envoy, HealthCheck
 from harness.lab.health import HealthChecker
 from harness.lab.kube.cluster import Cluster, NodeSpec
 from harness.lab.layout import Layout
@@ -187,6 +187,8 @@ class Parts:
             names.LB_ADMIN_PORT,
             self._dir("envoy", region),
             self._log(f"envoy-{region}"),
+            # As in the seeded target groups: a pod back from a lost zone first gets its breath.
+            health_check=HealthCheck(healthy_threshold=HEALTHY_THRESHOLD),
             sticky="lb-keeps-dead-zone" in self.defects,
         )
 

@@ -17,6 +17,8 @@ from harness.lab.layout import Layout, Region, Zone
 
 ACCOUNT = "123456789012"
 NODES_PER_ZONE = 2
+#: Passing checks in a row before a load balancer takes a target back.
+HEALTHY_THRESHOLD = 3
 ZONE_DOMAIN = "fileservice.lab"
 #: The primary is healthy while the writer's name leads into it, so DNS returns only after
 #: the database did; the standby is healthy while it could take over.
@@ -173,7 +175,7 @@ def _load_balancer(config: SeedConfig, region: Region, found: dict[str, Any]) ->
         healthcheck_path="/health/ready",
         healthcheck_interval_seconds=config.target_interval_s,
         healthcheck_timeout_seconds=5,
-        healthy_threshold_count="2",
+        healthy_threshold_count=str(HEALTHY_THRESHOLD),
         unhealthy_threshold_count="2",
         tags=tag_list(),
     )
