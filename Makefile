@@ -15,7 +15,7 @@ gameday: $(VENV)/.lab  ## run the whole game day on the lab
 	@$(BIN)/harness run $(PLAN) --target lab $(if $(RATE),--rate $(RATE)) $(if $(DEFECT),--defect $(DEFECT))
 
 test: $(VENV)/.dev lint  ## everything that must hold, in under ten minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

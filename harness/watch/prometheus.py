@@ -9,12 +9,15 @@ from harness.clock import Clock
 from harness.target.connect import prometheus
 from harness.target.model import Target
 from harness.watch.observer import Observer
+from harness.watch.recorder import Unseen
 
 if TYPE_CHECKING:
     from harness.target.prometheus import PrometheusReader
 
 #: Offsets are told apart from this much on; less is the jitter of one question.
 _OFFSET_STEP_S = 0.1
+#: A question that took longer than twice this cannot tell an offset.
+_UNCERTAINTY_MAX_S = 0.25
 
 
 class PrometheusObserver(Observer):
@@ -68,8 +71,11 @@ class PrometheusClock(PrometheusObserver):
     name = "clock"
     subjects = ("clock:prometheus",)
 
-    def poll(self) -> Mapping[str, float]:
-        offset_s, _ = self.reader.clock_offset()
+    def poll(self) -> Mapping[str, Any]:
+        offset_s, uncertainty_s = self.reader.clock_offset()
+        if uncertainty_s > _UNCERTAINTY_MAX_S:
+            slow = f"the answer took {2 * uncertainty_s:.2f} s, too long to compare clocks"
+            return {"clock:prometheus": Unseen(slow)}
         return {"clock:prometheus": round(round(offset_s / _OFFSET_STEP_S) * _OFFSET_STEP_S, 3)}
 
 

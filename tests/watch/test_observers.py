@@ -403,6 +403,16 @@ def test_the_clock_of_prometheus_is_compared_with_ours() -> None:
         standin.close()
 
 
+def test_a_slow_answer_tells_no_clock_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Prometheus that was frozen while it answered looks as if its clock were wrong."""
+    observer = PrometheusClock(sample(), 1, ManualClock())
+    monkeypatch.setattr(observer.reader, "clock_offset", lambda: (0.5, 0.6))
+    (value,) = observer.poll().values()
+    assert isinstance(value, Unseen)
+    monkeypatch.setattr(observer.reader, "clock_offset", lambda: (0.5, 0.1))
+    assert observer.poll() == {"clock:prometheus": 0.5}
+
+
 def test_everything_the_target_names_is_watched_once() -> None:
     target = sample(alertmanager_url="http://127.108.0.93:9093")
     found = observers(target)

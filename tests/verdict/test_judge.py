@@ -1,0 +1,361 @@
+"""What the judge must say of a game day that went wrong in one way, and of one that did not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from harness.evidence.model import Gap, TallySecond
+from harness.verdict import Finding, Outcome, Verdict, judge
+from tests.verdict.build import T0, WEST, A, B, Day, plan
+
+PASS, FAIL, UNKNOWN = Outcome.PASS, Outcome.FAIL, Outcome.UNKNOWN
+
+
+def judged(day: Day, *changes: tuple[str, str]) -> Verdict:
+    return judge(plan(*changes), day.evidence())
+
+
+def found(verdict: Verdict, objective: str, phase: str | None = None) -> Finding:
+    """The one finding whose objective begins so (in ``phase``, if it is judged in several)."""
+    mine = [
+        f
+        for f in verdict.findings
+        if f.objective.startswith(objective) and phase in (None, f.phase)
+    ]
+    assert len(mine) == 1, [(f.objective, f.phase) for f in mine]
+    return mine[0]
+
+
+def ends(verdict: Verdict, outcome: Outcome, exit_status: int, *words: str) -> None:
+    """The verdict's outcome and exit status, and that findings of that outcome say ``words``."""
+    assert (verdict.outcome, int(verdict.exit_status)) == (outcome, exit_status), verdict.summary
+    told = "\n".join(f.because for f in verdict.findings if f.outcome is outcome)
+    for word in words:
+        assert word in told
+    if outcome is not PASS:
+        first = next(f for f in verdict.findings if f.outcome is outcome)
+        assert first.because in verdict.summary or verdict.exit_status == 105
+
+
+def test_a_day_on_which_everything_came_back_passes() -> None:
+    verdict = judged(Day())
+    ends(verdict, PASS, 0)
+    assert {f.outcome for f in verdict.findings} == {PASS}
+    assert not verdict.gaps
+    assert [step["step"] for step in verdict.timeline if step["fault"] == "region"] == [
+        "landed",
+        "health_check_red",
+        "dns_changed",
+        "first_success",
+        "db_promoted",
+        "db_writable",
+        "holds",
+        "restored",
+        "db_back",
+        "health_check_green",
+        "dns_back",
+        "success_back",
+        "holds",
+    ]
+
+
+# ---- the system fails ------------------------------------------------------------------------
+
+
+def test_dns_that_never_fails_over_fails() -> None:
+    ends(judged(Day(dns_fails_over=False)), FAIL, 99, "DNS never fails over")
+
+
+def test_a_standby_that_is_never_promoted_fails() -> None:
+    ends(judged(Day(db_promoted=False)), FAIL, 99, "standby database", "never promoted")
+
+
+def test_a_lost_upload_fails_and_is_named() -> None:
+    ends(judged(Day().read_back("obj-020", "missing")), FAIL, 99, "1 lost: obj-020")
+
+
+def test_an_upload_lost_within_the_rpo_passes_and_is_named() -> None:
+    verdict = judged(Day().read_back("obj-074", "missing"))
+    ends(verdict, PASS, 0)
+    assert "1 missing within the RPO: obj-074" in found(verdict, "durability").because
+
+
+@pytest.mark.parametrize("name", ["obj-070", "obj-080"])
+def test_the_rpo_covers_nothing_before_its_window_nor_after_the_landing(name: str) -> None:
+    ends(judged(Day().read_back(name, "missing")), FAIL, 99, f"lost: {name}")
+
+
+def test_an_altered_upload_fails_even_within_the_rpo() -> None:
+    ends(judged(Day().read_back("obj-074", "altered")), FAIL, 99, "1 altered: obj-074")
+
+
+def test_an_upload_that_could_not_be_read_back_is_unknown() -> None:
+    ends(judged(Day().read_back("obj-020", "error")), UNKNOWN, 111, "not read back: obj-020")
+
+
+def test_an_upload_that_was_never_read_back_is_unknown() -> None:
+    day = Day()
+    del day.readbacks["obj-020"]
+    ends(judged(day), UNKNOWN, 111, "not read back: obj-020")
+
+
+def test_an_upload_that_timed_out_may_be_missing_or_altered_by_nobody() -> None:
+    day = Day().read_back("obj-020", "missing")
+    day.ledger = [
+        dataclasses.replace(e, outcome="unsure") if e.object == "obj-020" else e for e in day.ledger
+    ]
+    ends(judged(day), PASS, 0)
+
+
+def test_pods_that_are_not_replaced_fail() -> None:
+    ends(
+        judged(Day(pods_replaced=False)), FAIL, 99, "killed pods were not replaced", "1 ready of 2"
+    )
+
+
+def test_error_bodies_with_status_200_fail() -> None:
+    day = Day()
+    good = day.seconds[20].cells
+    wrong = day.cell("download", "", 1, error="error-body")
+    fewer = dataclasses.replace(good[0], n=good[0].n - 1)
+    day.seconds[20] = dataclasses.replace(day.seconds[20], cells=(fewer, *good[1:], wrong))
+    ends(judged(day), FAIL, 99, "error bodies served with status 200")
+
+
+def test_a_load_balancer_that_keeps_sending_to_the_dead_zone_fails() -> None:
+    verdict = judged(Day(balancer_turns_away=False))
+    ends(verdict, FAIL, 99, f"load balancer kept sending to {A}")
+
+
+def test_a_relapse_after_the_recovery_fails() -> None:
+    verdict = judged(Day(outage=range(73, 76)))
+    ends(verdict, FAIL, 99, "not recovered", "not good at the end")
+
+
+def test_a_relapse_that_heals_moves_the_recovery_to_its_end() -> None:
+    verdict = judged(Day(outage=range(68, 70)))
+    recovery = found(verdict, "recovery", "recovery:zone")
+    assert recovery.outcome is FAIL
+    assert "lost again 1 times" in recovery.because
+    assert recovery.measured and recovery.measured.low and recovery.measured.low > 17
+
+
+def test_a_latency_that_is_too_high_fails() -> None:
+    ends(judged(Day(latency_s=0.3)), FAIL, 99, "succeeded within 200 ms")
+
+
+def test_two_failures_beat_one_unknown() -> None:
+    day = Day().read_back("obj-020", "missing").read_back("obj-021", "altered")
+    verdict = judged(day.change_requests(status="error"))
+    assert found(verdict, "agreement").outcome is UNKNOWN
+    ends(verdict, FAIL, 99, "obj-020", "obj-021")
+
+
+# ---- the evidence does not suffice -------------------------------------------------------------
+
+
+def test_a_prometheus_that_stopped_half_way_is_unknown() -> None:
+    day = Day().change_points(lambda t, v: str(v) if t < 20 else None)
+    ends(judged(day), UNKNOWN, 111, "gateway_requests: no scrape for")
+
+
+def test_a_generator_that_was_killed_half_way_is_unknown_about_the_rest() -> None:
+    day = Day()
+    day.seconds = {offset: s for offset, s in day.seconds.items() if offset < 60}
+    day.tally_end = None
+    verdict = judge(
+        plan(),
+        dataclasses.replace(day.evidence(), gaps=(Gap("tally/w0", "end", None, "no tally.end"),)),
+    )
+    assert verdict.outcome is not PASS
+    assert found(verdict, "planned rate sent", "cool-down").outcome is UNKNOWN
+    assert found(verdict, "availability", "cool-down").outcome is UNKNOWN
+    assert found(verdict, "availability", "baseline").outcome is PASS
+    ends(verdict, UNKNOWN, 111, "no tally.end", "generator stopped?")
+
+
+def test_a_fault_that_does_not_read_back_never_landed_whatever_the_figures() -> None:
+    verdict = judged(Day(landed=False))
+    ends(verdict, UNKNOWN, 111, "fault never landed: read back, it does not hold")
+    assert found(verdict, "recovery", "recovery:zone").outcome is UNKNOWN
+    assert found(verdict, "failover").outcome is UNKNOWN
+
+
+def test_a_fault_that_only_its_own_call_saw_never_landed() -> None:
+    day = Day(pods_replaced=False).without(
+        lambda e: e.kind == "sighting" and e.text("subject") == f"pods:{A}/file" and e.t > T0 + 40
+    )
+    verdict = judged(day)
+    ends(verdict, UNKNOWN, 111, "nothing but the call that made it saw it")
+
+
+def test_a_fault_without_readback_is_not_known_to_have_landed() -> None:
+    day = Day().without(lambda e: e.kind == "fault.readback" and e.text("fault") == "zone")
+    ends(judged(day), UNKNOWN, 111, "it was not read back")
+
+
+@pytest.mark.parametrize("observer", ["dns", "health_check", "targets", "databases", "pods"])
+def test_an_observer_that_falls_silent_is_unknown(observer: str) -> None:
+    source = f"watch/{observer}"
+    day = Day().without(lambda e: e.source == source and e.kind == "watch.beat" and e.t > T0 + 60)
+    ends(judged(day), UNKNOWN, 111, f"{source} was silent for")
+
+
+def test_an_observer_that_was_declared_and_never_spoke_is_unknown() -> None:
+    day = Day().without(lambda e: e.source == "watch/nodes")
+    ends(judged(day), UNKNOWN, 111, "declared, and nothing of it recorded")
+
+
+def test_what_did_not_happen_while_nobody_looked_is_unknown_and_no_failure() -> None:
+    day = Day().without(lambda e: e.source == "watch/dns" and e.t > T0 + 75)
+    failover = found(judged(day), "failover")
+    assert failover.outcome is UNKNOWN
+    assert "watch/dns was silent" in failover.because
+
+
+def test_a_run_without_observers_is_unknown() -> None:
+    day = Day().without(lambda e: e.source.startswith("watch/"))
+    day = day.without(lambda e: e.kind == "run.start")
+    day.say("conductor", -2, "run.start", run="r")
+    ends(judged(day), UNKNOWN, 111, "no observer was declared")
+
+
+def test_a_stopped_run_says_so_and_is_no_pass() -> None:
+    ends(judged(Day(stopped="SIGINT")), UNKNOWN, 105)
+
+
+def test_a_fault_still_in_place_outranks_everything() -> None:
+    verdict = judged(Day(undone=False, stopped="SIGINT").read_back("obj-020", "missing"))
+    ends(verdict, FAIL, 113, "still in place: lose_zone")
+
+
+def test_an_undo_that_was_never_read_back_is_not_verified() -> None:
+    day = Day().without(lambda e: e.kind == "undo.readback" and e.text("fault") == "zone")
+    ends(judged(day), UNKNOWN, 113, "the undo of lose_zone was not read back")
+
+
+def test_a_recovery_interval_that_straddles_its_bound_is_unknown() -> None:
+    # Landed 0.5 s into second 51; the last bad window begins with 53: good from 1.5 to 2.5 s.
+    bound = (
+        "recovery: within 8s\n    of: [pod, zone, region]",
+        "recovery: within {}\n    of: [zone]",
+    )
+    outcomes = {
+        within: found(judged(Day(), (bound[0], bound[1].format(within))), "recovery").outcome
+        for within in ("1s", "2s", "3s")
+    }
+    assert outcomes == {"1s": FAIL, "2s": UNKNOWN, "3s": PASS}
+
+
+def test_a_failover_interval_that_straddles_its_bound_is_unknown() -> None:
+    outcomes = {
+        within: found(
+            judged(Day(), ("failover: within 12s", f"failover: within {within}")), "failover"
+        ).outcome
+        for within in ("4s", "5s")
+    }
+    assert outcomes["5s"] is PASS
+    assert outcomes["4s"] is not PASS
+
+
+def test_too_few_arrivals_are_unknown() -> None:
+    day = Day()
+    for offset, second in day.seconds.items():
+        cells = tuple(dataclasses.replace(c, n=1, latency={}, below={}) for c in second.cells)
+        day.seconds[offset] = TallySecond(second.second, len(cells), cells)
+    total = sum(second.planned for second in day.seconds.values())
+    day.tally_end = {"planned": total, "in_flight": 0}
+    ends(judged(day, ("rate: 50/s", "rate: 3/s")), UNKNOWN, 111, "too few arrivals to judge")
+
+
+def test_a_planned_rate_that_was_not_sent_is_unknown() -> None:
+    day = Day()
+    for offset in range(10):
+        good = day.seconds[offset]
+        kept = dataclasses.replace(good.cells[0], n=good.cells[0].n - 15)
+        missed = dataclasses.replace(
+            day.cell("download", "", 15, error="no free slot"), outcome="not_sent"
+        )
+        day.seconds[offset] = dataclasses.replace(good, cells=(kept, *good.cells[1:], missed))
+    verdict = judged(day, ("availability: at least 99.9 %", "availability: at least 90 %"))
+    rate = found(verdict, "planned rate sent", "baseline")
+    assert rate.outcome is UNKNOWN
+    assert "only 1850 of 2000 planned arrivals were sent" in rate.because
+
+
+def test_a_schedule_that_was_slowed_is_unknown() -> None:
+    day = Day()
+    for offset in range(20, 30):
+        good = day.seconds[offset]
+        cells = (dataclasses.replace(good.cells[0], n=good.cells[0].n - 5), *good.cells[1:])
+        day.seconds[offset] = dataclasses.replace(good, planned=good.planned - 5, cells=cells)
+    day.tally_end = {"planned": sum(s.planned for s in day.seconds.values()), "in_flight": 0}
+    ends(judged(day), UNKNOWN, 111, "the generator was stopped or slowed")
+
+
+def test_a_late_generator_makes_a_failing_latency_unknown() -> None:
+    verdict = judged(Day(latency_s=0.3, late_s=0.1))
+    ends(verdict, UNKNOWN, 111, "sends were over 50 ms late")
+    assert found(verdict, "latency", "baseline").outcome is UNKNOWN
+
+
+def test_a_late_generator_leaves_a_passing_latency_passing() -> None:
+    verdict = judged(Day(late_s=0.1))
+    assert found(verdict, "latency", "baseline").outcome is PASS
+    ends(verdict, UNKNOWN, 111, "100.0% of the sends were over 50 ms late")
+
+
+def test_arrivals_of_which_nothing_is_recorded_may_have_gone_either_way() -> None:
+    day = Day()
+    good = day.seconds[20]
+    kept = (dataclasses.replace(good.cells[0], n=good.cells[0].n - 10), *good.cells[1:])
+    day.seconds[20] = dataclasses.replace(good, cells=kept)
+    verdict = judged(day)
+    assert found(verdict, "availability", "baseline").outcome is UNKNOWN
+    ends(verdict, UNKNOWN, 111, "of 10 nothing is recorded")
+
+
+def test_a_check_that_raises_is_unknown_with_its_reason_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> Finding:
+        raise ZeroDivisionError("by hand")
+
+    monkeypatch.setattr("harness.verdict.judge.judge_durability", broken)
+    verdict = judged(Day())
+    ends(verdict, UNKNOWN, 111, "the check itself failed: ZeroDivisionError: by hand")
+    assert sum(f.outcome is UNKNOWN for f in verdict.findings) == 1
+
+
+@pytest.mark.parametrize(
+    "broken", ["landing", "view", "open_undos", "all_gaps", "failover", "judge_evidence"]
+)
+def test_no_helper_that_raises_ends_the_judging_or_lets_it_pass(
+    monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def raises(*_: object) -> None:
+        raise ValueError("by hand")
+
+    monkeypatch.setattr(f"harness.verdict.judge.{broken}", raises)
+    verdict = judged(Day())
+    assert verdict.outcome is not PASS or broken == "view"
+    assert "by hand" in str(verdict.to_json())
+
+
+def test_a_sighting_of_nonsense_raises_nothing() -> None:
+    day = Day()
+    for subject in (f"targets:{B}", f"pods:{A}/file", "db:files", "dns:files.lab"):
+        day.see("nodes", 90, subject, [{"nested": [1]}, None])
+    assert judged(day).to_bytes()
+
+
+def test_judging_twice_gives_equal_bytes() -> None:
+    assert judged(Day()).to_bytes() == judged(Day()).to_bytes()
+
+
+def test_a_standby_that_served_before_the_fault_is_no_failover() -> None:
+    day = Day(dns_fails_over=False)
+    day.say("load/w0", 30.0, "mark.region", **{"from": "us-east-1", "to": WEST})
+    ends(judged(day), FAIL, 99, f"no success was ever served by {WEST}")
