@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from harness.evidence.journal import END
 from harness.evidence.model import Event, Gap
 
+#: Missing numbers named in a gap.
+_SHOWN = 5
 _FRAME = ("source", "seq", "t", "m", "kind")
 
 
@@ -30,6 +33,8 @@ def read_lines(path: Path, label: str) -> tuple[list[Event], list[Gap]]:
         return [], [Gap(label, "file", None, f"cannot be read: {error.strerror}")]
     events: list[Event] = []
     gaps: list[Gap] = []
+    if not raw:
+        return [], [Gap(label, "file", None, "is empty")]
     lines = raw.split(b"\n")
     if lines[-1]:
         gaps.append(Gap(label, "line", None, f"line {len(lines)} has no end: cut off"))
@@ -37,10 +42,14 @@ def read_lines(path: Path, label: str) -> tuple[list[Event], list[Gap]]:
         if not line:
             continue
         event = _event(line, number)
+        if event is None and number == len(lines):
+            continue  # cut off, as said above
         if event is None:
             gaps.append(Gap(label, "line", None, f"line {number} is not a journal line"))
         else:
             events.append(event)
+    if not events:
+        gaps.append(Gap(label, "file", None, "holds no journal line"))
     gaps.extend(sequence_gaps(events, label))
     events = [event for event in events if event.kind != END]
     events.sort(key=lambda event: (event.t, event.line))
@@ -50,7 +59,7 @@ def read_lines(path: Path, label: str) -> tuple[list[Event], list[Gap]]:
 def _event(line: bytes, number: int) -> Event | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(record, Mapping) or any(key not in record for key in _FRAME):
         return None
@@ -66,7 +75,10 @@ def instant(value: Any) -> float | None:
     """A finite number as float, else None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def sequence_gaps(events: list[Event], label: str) -> list[Gap]:
@@ -77,9 +89,9 @@ def sequence_gaps(events: list[Event], label: str) -> list[Gap]:
     gaps = []
     for source, mine in by_source.items():
         numbers = [event.seq for event in mine]
-        missing = sorted(set(range(max(numbers) + 1)) - set(numbers))
+        missing = _missing({number for number in numbers if number >= 0})
         if missing:
-            gaps.append(Gap(source, "sequence", None, f"{label}: {_some(missing)} missing"))
+            gaps.append(Gap(source, "sequence", None, f"{label}: {missing} missing"))
         if len(set(numbers)) < len(numbers) or min(numbers) < 0:
             gaps.append(Gap(source, "sequence", None, f"{label}: numbers used more than once"))
         ends = [event for event in mine if event.kind == END]
@@ -90,7 +102,12 @@ def sequence_gaps(events: list[Event], label: str) -> list[Gap]:
     return gaps
 
 
-def _some(numbers: list[int]) -> str:
-    shown = ", ".join(str(number) for number in numbers[:5])
-    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
-    return f"number {shown}{more}" if len(numbers) == 1 else f"numbers {shown}{more}"
+def _missing(present: set[int]) -> str:
+    """The numbers left out below the highest, in words; empty if there are none."""
+    top = max(present, default=-1)
+    n = top + 1 - len(present)
+    # The first few are found after at most as many steps as there are numbers present.
+    first = islice((number for number in range(top + 1) if number not in present), min(n, _SHOWN))
+    shown = ", ".join(str(number) for number in first)
+    more = f" and {n - _SHOWN} more" if n > _SHOWN else ""
+    return "" if n == 0 else f"number {shown}" if n == 1 else f"numbers {shown}{more}"

@@ -131,6 +131,10 @@ def _ledger(run_dir: Path) -> tuple[list[LedgerEntry], list[Readback], list[Gap]
             written, found = read_ledger(path, label)
             entries.extend(written)
         gaps.extend(found)
+    for path in sorted((run_dir / "tallies").glob("*.jsonl")):
+        if not (run_dir / "ledger" / path.name).exists():
+            detail = f"ledger/{path.name}: what the worker wrote is not known"
+            gaps.append(Gap(f"ledger/{path.stem}", "file", None, detail))
     if not (run_dir / "ledger" / "readback.jsonl").exists():
         gaps.append(Gap("ledger/readback", "file", None, "no object was read back"))
     return entries, readbacks, gaps

@@ -15,6 +15,8 @@ from typing import Any
 from harness.evidence.lines import instant
 from harness.evidence.model import Gap, Series, SeriesLine
 
+_NOT_A_SERIES = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+
 
 def read_series(folder: Path) -> tuple[dict[str, Series], list[Gap]]:
     """Every series of ``folder`` by name, and the gaps."""
@@ -23,7 +25,7 @@ def read_series(folder: Path) -> tuple[dict[str, Series], list[Gap]]:
         entries = list(index["series"])
     except OSError as error:
         return {}, [Gap("series", "index", None, f"cannot be read: {error.strerror}")]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}, [Gap("series", "index", None, "series/index.json is not readable")]
     found: dict[str, Series] = {}
     gaps: list[Gap] = []
@@ -56,7 +58,7 @@ def _one(path: Path, entry: Mapping[str, Any]) -> Series | str:
     try:
         document = json.loads(raw)
         return _series(document)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _NOT_A_SERIES as error:
         return f"is not a series: {type(error).__name__}: {error}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from harness.evidence.model import (
     WorkerTally,
 )
 
+_SECOND = re.compile(r"[0-9]{1,12}")
+_INDEX = re.compile(r"[0-9]{1,5}")
 _OUTCOMES = ("ok", "failed", "unsure", "not_sent")
 
 
@@ -59,7 +62,7 @@ def _seconds(data: Mapping[str, Any]) -> list[TallySecond]:
     if not isinstance(seconds, Mapping):
         raise _Bad("a tally has no seconds")
     for key, body in seconds.items():
-        if not isinstance(body, Mapping) or not str(key).isdigit():
+        if not isinstance(body, Mapping) or not _SECOND.fullmatch(str(key)):
             raise _Bad(f"second {key!r} is not usable")
         cells = body.get("cells", [])
         if not isinstance(cells, list):
@@ -98,10 +101,9 @@ def _count(value: Any, what: str) -> int:
 def _histogram(value: Any) -> dict[int, int]:
     if not isinstance(value, Mapping):
         raise _Bad("a histogram is not a mapping")
-    try:
-        return {int(key): _count(n, "bucket") for key, n in value.items()}
-    except ValueError as error:
-        raise _Bad(f"a histogram has a key that is no index: {error}") from error
+    if not all(_INDEX.fullmatch(str(key)) for key in value):
+        raise _Bad("a histogram has a key that is no index")
+    return {int(key): _count(n, "bucket") for key, n in value.items()}
 
 
 def read_ledger(path: Path, label: str) -> tuple[list[LedgerEntry], list[Gap]]:
@@ -143,7 +145,9 @@ def read_readback(path: Path, label: str) -> tuple[list[Readback], list[Gap]]:
     events, gaps = read_lines(path, label)
     found = []
     for event in events:
-        if event.kind == "readback":
+        if event.kind == "readback" and not event.text("object"):
+            gaps.append(Gap(event.source, "line", None, f"{label}:{event.line}: no object"))
+        elif event.kind == "readback":
             found.append(
                 Readback(
                     event.text("object"),

@@ -118,9 +118,12 @@ def up(
             f"a lab is already up in {state_dir}",
             hint="`harness lab down` ends it, `harness lab status` shows it",
         )
-    chosen = _choose_base(base)
-    _clear(state_dir)
-    process = _start_supervisor(state_dir.resolve(), chosen, time_scale, defects, owner)
+    chosen, lock = _choose_base(base)
+    with lock:
+        _clear(state_dir)
+        process = _start_supervisor(
+            state_dir.resolve(), chosen, time_scale, defects, owner, lock_fd=lock.fileno()
+        )
     try:
         return _await_ready(process, state_dir)
     except BaseException:
@@ -138,19 +141,16 @@ def _clear(state_dir: Path) -> None:
 
 
 def _start_supervisor(
-    state_dir: Path, base: int, time_scale: float, defects: Sequence[str], owner: int | None
+    state_dir: Path,
+    base: int,
+    time_scale: float,
+    defects: Sequence[str],
+    owner: int | None,
+    *,
+    lock_fd: int,
 ) -> subprocess.Popen[bytes]:
-    argv = [
-        sys.executable,
-        "-m",
-        "harness.lab.supervisor",
-        "--state-dir",
-        str(state_dir),
-        "--base",
-        str(base),
-        "--time-scale",
-        str(time_scale),
-    ]
+    argv = [sys.executable, "-m", "harness.lab.supervisor", "--state-dir", str(state_dir)]
+    argv += ["--base", str(base), "--time-scale", str(time_scale), "--lock-fd", str(lock_fd)]
     for defect in defects:
         argv += ["--defect", defect]
     if owner is not None:
@@ -162,6 +162,8 @@ def _start_supervisor(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # Held by the supervisor from its first moment: nobody can come in between.
+            pass_fds=(lock_fd,),
         )
 
 
@@ -226,13 +228,20 @@ def status(running: Running, timeout_s: float = 3.0) -> dict[str, Any]:
         return found
 
 
-def _choose_base(base: int | None) -> int:
-    """A second octet whose network no other lab holds and whose addresses are free."""
+def _choose_base(base: int | None) -> tuple[int, socket.socket]:
+    """A second octet whose addresses are free, and the lock that nobody else then holds."""
     taken = []
     for candidate in BASES if base is None else (base,):
-        blocker = _taken_by(candidate)
+        lock = socket.socket(socket.AF_UNIX)
+        try:
+            lock.bind(f"\0harness-lab-127.{candidate}")
+        except OSError:
+            blocker: str | None = f"127.{candidate}.0.0/16 belongs to another lab"
+        else:
+            blocker = _in_use(candidate)
         if blocker is None:
-            return candidate
+            return candidate, lock
+        lock.close()
         taken.append(blocker)
     raise LabError(
         f"no free loopback network for a lab: {taken[0]}",
@@ -240,17 +249,8 @@ def _choose_base(base: int | None) -> int:
     )
 
 
-def lock_name(base: int) -> str:
-    """Name of the abstract socket the supervisor of ``base`` holds."""
-    return f"\0harness-lab-127.{base}"
-
-
-def _taken_by(base: int) -> str | None:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.bind(lock_name(base))
-        except OSError:
-            return f"127.{base}.0.0/16 belongs to another lab"
+def _in_use(base: int) -> str | None:
+    """Which of the lab's fixed addresses somebody else listens on."""
     layout = Layout(base)
     fixed = [
         (layout.control, names.CONTROL_PORT),

@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -26,12 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.clock import SystemClock
-from harness.errors import HarnessError, LabError
+from harness.errors import HarnessError
 from harness.lab import binaries
 from harness.lab import layout as names
 from harness.lab.assembly import Parts
 from harness.lab.control import ControlServer
-from harness.lab.handle import lock_name
 from harness.lab.layout import Layout
 from harness.lab.platform import Platform
 from harness.lab.target_file import write_target_file
@@ -169,6 +167,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--time-scale", type=float, default=10.0)
     parser.add_argument("--defect", action="append", default=[])
     parser.add_argument("--owner", type=int)
+    # The lock of the base, inherited and held until this process ends, whatever way.
+    parser.add_argument("--lock-fd", type=int, required=True)
     args = parser.parse_args(argv)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s"
@@ -191,14 +191,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 async def _main(options: Options) -> None:
-    # Held until this process ends, whatever way; nothing is left on disk.
-    lock = socket.socket(socket.AF_UNIX)
-    try:
-        lock.bind(lock_name(options.base))
-    except OSError as error:
-        raise LabError(
-            f"127.{options.base}.0.0/16 belongs to another lab", hint="choose another with --base N"
-        ) from error
     supervisor = Supervisor(options)
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGTERM, signal.SIGINT):

@@ -234,7 +234,7 @@ class _Reader:
         if found is not None:
             return relative(found)
         beside = (folder / named.parent for folder in folders)
-        siblings = [p.name for d in beside if d.is_dir() for p in d.iterdir()]
+        siblings = [p.name for d in beside if d.is_dir() for p in d.iterdir() if p.is_file()]
         close = difflib.get_close_matches(named.name, siblings, n=1)
         hint = f"did you mean {named.parent / close[0]}?" if close else "check the path"
         raise PlanInvalid(f"there is no file {named}", hint=hint, where=node.where(key))

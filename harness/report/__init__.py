@@ -1,4 +1,4 @@
-"""How a verdict is told: values in, documents out."""
+"""Values in, documents out: the same run folder gives the same bytes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from typing import Any
 
 from harness.evidence.model import Evidence
 from harness.plan.model import Plan
-from harness.report import junit, markdown, page
 
 
 def documents(plan: Plan, evidence: Evidence, verdict: Mapping[str, Any]) -> dict[str, bytes]:
-    """File name → content of every document of a run; the same bytes for the same run."""
+    """``report.html``, ``junit.xml`` and ``summary.md`` of one judged run.
+
+    ``verdict`` is the content of ``verdict.json``. No clock, no randomness, no file.
+    """
+    from harness.report import junit, markdown, page
+
     return {
         "report.html": page.render(plan, evidence, verdict),
         "junit.xml": junit.render(verdict),
-        "summary.md": markdown.render(plan.name, verdict),
+        "summary.md": markdown.render(plan, verdict),
     }

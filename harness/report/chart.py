@@ -20,7 +20,7 @@ from harness.report.moments import Moment
 WIDTH, _LEFT, _RIGHT = 1080, 58, 16
 _PLOT = WIDTH - _LEFT - _RIGHT
 _PHASES_Y, _FAULTS_Y, _MARKS_Y, _LANE = 15, 27, 50, 18
-_LANES_MAX = 6
+_LANES = 4
 _GAP = 34
 _RADIUS = 8.0
 
@@ -69,7 +69,7 @@ def timeline(
         return Safe("")
     found, axis = bins(evidence), _Axis(start, end)
     placed = _place([m for m in marks if m.t is not None], axis)
-    lanes = 1 + max((lane for _, _, lane in placed), default=-1)
+    lanes = 1 + max((flag.lane for flag in placed), default=-1)
     traffic, errors, latency = _panels(found, thresholds_s, _MARKS_Y + lanes * _LANE + 26)
     bottom = latency.bottom
     names = regions(found, order)
@@ -84,7 +84,7 @@ def timeline(
         _time_axis(axis, bottom),
         _readouts(found, axis, traffic.top, bottom, names),
         _fault_bars(evidence, axis),
-        [_mark(m, x, _MARKS_Y + lane * _LANE, bottom) for m, x, lane in placed],
+        [_flag(flag, traffic.top - 22, bottom) for flag in placed],
         class_="timeline",
         viewBox=f"0 0 {WIDTH} {bottom + 26:.0f}",
         role="img",
@@ -107,7 +107,7 @@ def _panels(
     traffic = _Panel(top, 150, _nice(rate))
     errors = _Panel(traffic.bottom + _GAP, 64, _nice(max(bad, 5.0)))
     high = 10.0 ** math.ceil(math.log10(max([slow, *thresholds_s], default=1) * 1.05 or 1))
-    low = 10.0 ** math.floor(math.log10(max(min([fast, *thresholds_s]), 1e-4)))
+    low = 10.0 ** math.floor(math.log10(max(0.9 * min([fast, *thresholds_s]), 1e-4)))
     return traffic, errors, _Panel(errors.bottom + _GAP, 120, max(high, low * 100), low)
 
 
@@ -130,23 +130,18 @@ def _bands(phases: Sequence[PhaseSpan], axis: _Axis, bottom: float) -> Safe:
         height = bottom - _PHASES_Y - 6
         band = f"band {phase.kind}"
         parts.append(tag("rect", class_=band, x=x, y=_PHASES_Y + 6, width=width, height=height))
-        label = _fit(_short(phase), width)
+        label = _label(phase, width)
         if label:
             parts.append(tag("text", label, class_="phase", x=x + width / 2, y=_PHASES_Y))
     return text(parts)
 
 
-def _short(phase: PhaseSpan) -> str:
-    if phase.kind == "fault":
-        return f"{phase.fault} fault"
-    return phase.kind
-
-
-def _fit(label: str, width: float) -> str:
-    room = int(width / 6.6)
-    if len(label) <= room:
-        return label
-    return label[: room - 1] + "…" if room >= 4 else ""
+def _label(phase: PhaseSpan, width: float) -> str:
+    """The longest of the phase's names that fits its band; empty when none does."""
+    names = [phase.kind]
+    if phase.kind == "fault" and phase.fault:
+        names = [f"{phase.fault} fault", phase.fault, "fault"]
+    return next((name for name in names if len(name) * 6.8 <= width), "")
 
 
 def _fault_bars(evidence: Evidence, axis: _Axis) -> Safe:
@@ -169,25 +164,38 @@ def _fault_bars(evidence: Evidence, axis: _Axis) -> Safe:
     return text(parts)
 
 
-def _place(marks: Sequence[Moment], axis: _Axis) -> list[tuple[Moment, float, int]]:
-    """Each mark with its x and the first lane in which it does not touch its neighbours."""
-    free = [-math.inf] * _LANES_MAX
+@dataclass(frozen=True)
+class _Flag:
+    """A mark whose line stands at ``x`` and whose number stands at ``at``, in ``lane``."""
+
+    mark: Moment
+    x: float
+    at: float
+    lane: int
+
+
+def _place(marks: Sequence[Moment], axis: _Axis) -> list[_Flag]:
+    """Numbers in lanes, as near to their instant as they can be without touching another."""
+    free = [-math.inf] * _LANES
     placed = []
     for mark in sorted(marks, key=lambda m: m.number or 0):
         x = axis.x(mark.t or 0.0)
-        lane = next((n for n, end in enumerate(free) if end < x), free.index(min(free)))
-        free[lane] = x + 2 * _RADIUS + 2
-        placed.append((mark, x, lane))
+        lane = min(range(_LANES), key=lambda n: (max(x, free[n]), n))
+        at = max(x, free[lane])
+        free[lane] = at + 2 * _RADIUS + 2
+        placed.append(_Flag(mark, x, at, lane))
     return placed
 
 
-def _mark(mark: Moment, x: float, y: float, bottom: float) -> Safe:
+def _flag(flag: _Flag, plots_y: float, bottom: float) -> Safe:
+    mark, y = flag.mark, _MARKS_Y + flag.lane * _LANE
+    line = f"M{flag.at:.1f},{y:.0f}L{flag.x:.1f},{plots_y:.0f}V{bottom:.0f}"
     return tag(
         "g",
         tag("title", f"{mark.number}: {mark.what}"),
-        tag("path", d=f"M{x:.1f},{y:.0f}V{bottom:.0f}"),
-        tag("circle", cx=x, cy=y, r=_RADIUS),
-        tag("text", str(mark.number), x=x, y=y + 3.5),
+        tag("path", d=line),
+        tag("circle", cx=flag.at, cy=y, r=_RADIUS),
+        tag("text", str(mark.number), x=flag.at, y=y + 3.5),
         class_=f"mark {mark.part}",
     )
 
@@ -208,12 +216,12 @@ def _traffic(found: Sequence[Bin], axis: _Axis, panel: _Panel, names: Sequence[s
     parts.append(
         tag("path", class_="planned", d="M" + "L".join(_edges(found, axis, planned, panel)))
     )
-    x = _LEFT + 148.0
+    x = _legend_x("Requests per second")
     for index, name in enumerate(names):
         y = panel.top - 18
         parts.append(tag("rect", class_=f"area r{index % 4}", x=x, y=y, width=10, height=10, rx=2))
         parts.append(tag("text", f"answered by {name}", class_="legend", x=x + 15, y=y + 9))
-        x += 32 + 6.4 * (len(name) + 12)
+        x += 34 + 6.6 * (len(name) + 12)
     parts.append(tag("path", class_="planned", d=f"M{x:.1f},{panel.top - 13:.1f}h16"))
     parts.append(tag("text", "planned", class_="legend", x=x + 21, y=panel.top - 9))
     return text(parts)
@@ -222,22 +230,17 @@ def _traffic(found: Sequence[Bin], axis: _Axis, panel: _Panel, names: Sequence[s
 def _errors(found: Sequence[Bin], axis: _Axis, panel: _Panel) -> Safe:
     parts = [_title("Failed, unsure or not sent, per second", panel)]
     parts.append(_grid(panel, [0, panel.high]))
-    for b in found:
-        if b.bad_total:
-            x = axis.x(b.t)
-            width = max(1.2, axis.x(b.t + b.seconds) - x)
-            y = panel.y(b.bad_total / b.seconds)
-            height = max(1.5, panel.bottom - y)
-            parts.append(
-                tag("rect", class_="bad", x=x, y=panel.bottom - height, width=width, height=height)
-            )
-    return text(parts)
+    least = 1.5 * panel.high / panel.height  # one failure in an hour must still be seen
+    rates = [max(least, b.bad_total / b.seconds) if b.bad_total else 0.0 for b in found]
+    area = _area(found, axis, panel, [0.0] * len(found), rates)
+    return text(parts, tag("path", class_="bad", d=area) if any(rates) else None)
 
 
 def _latency(
     found: Sequence[Bin], axis: _Axis, panel: _Panel, thresholds_s: Sequence[float]
 ) -> Safe:
-    parts = [_title("Latency from the planned instant (log scale)", panel)]
+    title = "Latency from the planned instant, log scale"
+    parts = [_title(title, panel)]
     decades = round(math.log10(panel.high / panel.low))
     parts.append(_grid(panel, [panel.low * 10**n for n in range(decades + 1)], words_of=_axis_time))
     for threshold in thresholds_s:
@@ -248,9 +251,9 @@ def _latency(
     for q, name in ((0.95, "p95"), (0.5, "p50")):
         values = [b.quantile_s(q) for b in found]
         parts.append(tag("path", class_=name, d=_line(found, axis, panel, values)))
-    x = _LEFT + 280
+    x = _legend_x(title)
     for name in ("p95", "p50"):
-        parts.append(tag("path", class_=name, d=f"M{x},{panel.top - 13:.1f}h16"))
+        parts.append(tag("path", class_=name, d=f"M{x:.1f},{panel.top - 13:.1f}h16"))
         parts.append(tag("text", name.upper(), class_="legend", x=x + 21, y=panel.top - 9))
         x += 66
     return text(parts)
@@ -258,6 +261,11 @@ def _latency(
 
 def _axis_time(value_s: float) -> str:
     return f"{value_s:g} s" if value_s >= 1 else f"{value_s * 1e3:g} ms"
+
+
+def _legend_x(title: str) -> float:
+    """Where a legend may begin: behind the title, in the widest of the fonts it may be set in."""
+    return _LEFT + 7.7 * len(title) + 18
 
 
 def _title(label: str, panel: _Panel) -> Safe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -52,18 +53,23 @@ def span(evidence: Evidence) -> tuple[float, float]:
 
 
 def bins(evidence: Evidence) -> list[Bin]:
-    """Every stretch of the run, in order, without holes."""
+    """Every stretch of the run, in order, without holes.
+
+    Only whole seconds: one of which the run had a part would look like a dip.
+    """
     start, end = span(evidence)
-    if end <= start:
+    first = math.ceil(start)
+    count = math.floor(end) - first
+    if count < 1:
         return []
-    first, count = int(start), int(end) - int(start) + 1
     least = -(-count // MAX_BINS)
     width = next((w for w in _NICE_WIDTHS_S if w >= least), least)
-    found = [Bin(float(t), width) for t in range(first, first + count, width)]
+    last = first + count
+    found = [Bin(float(t), min(width, last - t)) for t in range(first, last, width)]
     for worker in evidence.tallies:
         for second in worker.seconds:
             index = (second.second - first) // width
-            if 0 <= index < len(found):
+            if first <= second.second < last:
                 _add(found[index], second.planned, second.cells)
     return found
 

@@ -17,6 +17,7 @@ _SHARES = {
     "of planned": " of planned",
     "of sends late": " of sends late",
     "failing share": " failing",
+    "of the clients' count": " of the clients' count",
 }
 _EPOCH = "s since epoch"
 _DIGITS = {"%": 3, "s": 2, "ms": 1, "req/s": 1, "/s": 1}
@@ -64,7 +65,7 @@ def _shown_in(
 
 def _bounds(low: float | None, high: float | None, unit: str) -> str:
     if low is None and high is None:
-        return "not reached" if unit in ("s", "ms") else "–"
+        return "–"
     if high is None:
         return f"more than {number(low, unit)} {unit}".strip()
     if low is None:
@@ -93,9 +94,14 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def percent(share: float | None) -> str:
-    """``99.95 %`` of a share of one; cut, not rounded, so that 100 % means all."""
+    """``99.95 %`` of a share of one; cut, not rounded, so that 100 % means all.
+
+    Nor does ``0 %`` mean a little.
+    """
     if share is None:
         return "–"
+    if 0 < share < 1e-5:
+        return "< 0.001 %"
     return f"{number(int(share * 1e5 + 1e-6) / 1e3, '%')} %"
 
 

@@ -74,6 +74,25 @@ def judge_system(case: Case, landed: Landing) -> Iterator[Finding]:
         moved = judge_database_moved(case, landed, zone)
         if moved is not None:
             yield moved
+    # Last: what the observers saw says more than "a probe returned False".
+    yield judge_experiment(case, landed.fault)
+
+
+def judge_experiment(case: Case, fault: str) -> Finding:
+    """The experiment's own hypothesis held before and after, and all of it was carried out."""
+    ends = [e for e in case.evidence.of_kind("experiment.end") if e.text("fault") == fault]
+    said = ends[-1].text("outcome") if ends else ""
+    outcome = {"passed": Outcome.PASS, "deviated": Outcome.FAIL}.get(said, Outcome.UNKNOWN)
+    reason = ends[-1].text("because") if ends else "no end of it was recorded"
+    return Finding(
+        objective="experiment",
+        phase=f"fault:{fault}",
+        outcome=outcome,
+        measured=None,
+        required="carried out whole, its steady state met before and after",
+        because=": ".join(part for part in (said, reason) if part),
+        evidence=("history.jsonl experiment.end", f"chaos/{fault}.journal.json"),
+    )
 
 
 def judge_replaced(case: Case, landed: Landing) -> Finding:

@@ -26,7 +26,7 @@ from harness.plan.model import (
     Recovery,
     Throughput,
 )
-from harness.verdict.agreement import judge_agreement, view
+from harness.verdict.agreement import View, judge_agreement, view
 from harness.verdict.case import Case
 from harness.verdict.durability import judge_durability
 from harness.verdict.failover import (
@@ -67,10 +67,17 @@ def judge(plan: Plan, evidence: Evidence) -> Verdict:
 class _Judge:
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.gaps = tuple(all_gaps(case))
+        self.gaps = self._all_gaps()
         self.landings = {f.name: self._landing(f.name) for f in case.plan.faults}
         self.over: dict[str, Way | None] = {}
         self.back: dict[str, Way | None] = {}
+
+    def _all_gaps(self) -> tuple[Gap, ...]:
+        try:
+            return tuple(all_gaps(self.case))
+        except Exception as error:  # noqa: BLE001 - not knowing what is missing is a gap
+            gap = Gap("judge", "check", None, f"gaps cannot be told: {_said(error)}")
+            return (*self.case.evidence.gaps, gap)
 
     def _landing(self, fault: str) -> Landing:
         try:
@@ -90,7 +97,7 @@ class _Judge:
         return Verdict(
             outcome=outcome,
             exit_status=status,
-            summary=self._summary(outcome, findings, stopped),
+            summary=self._summary(outcome, status, findings, stopped),
             run=case.evidence.run,
             target=case.target,
             findings=findings,
@@ -102,7 +109,7 @@ class _Judge:
 
     def _findings(self) -> Iterator[Finding]:
         case = self.case
-        yield judge_evidence(self.gaps)
+        yield from self._safe("evidence complete", "all", judge_evidence, self.gaps)
         yield from self._safe("generator healthy", "all", judge_generator, case)
         yield from self._safe("content", "all", judge_content, case)
         for phase in case.plan.phases:
@@ -177,7 +184,7 @@ class _Judge:
         """Exit status, and why the run was stopped (empty if it was not)."""
         ends = self.case.evidence.of_kind("run.end")
         stopped = ends[-1].text("stopped") if ends else ""
-        if open_undos(self.case):
+        if self._undo_incomplete():
             return ExitStatus.UNDO_INCOMPLETE, stopped
         if stopped:
             return ExitStatus.STOPPED, stopped
@@ -187,7 +194,17 @@ class _Judge:
             Outcome.UNKNOWN: ExitStatus.UNKNOWN,
         }[outcome], ""
 
-    def _summary(self, outcome: Outcome, findings: tuple[Finding, ...], stopped: str) -> str:
+    def _undo_incomplete(self) -> bool:
+        try:
+            return bool(open_undos(self.case))
+        except Exception:  # noqa: BLE001 - an undo that cannot be verified is not verified
+            return True
+
+    def _summary(
+        self, outcome: Outcome, status: ExitStatus, findings: tuple[Finding, ...], stopped: str
+    ) -> str:
+        if status is ExitStatus.UNDO_INCOMPLETE:
+            return self._summary_of_open_undos(stopped)
         names = ", ".join(fault.name for fault in self.case.plan.faults)
         done = f"after losing {names}" if names else "under load"
         if stopped:
@@ -200,26 +217,35 @@ class _Judge:
         verb = "failed" if outcome is Outcome.FAIL else "cannot be told"
         return f"{len(bad)} of {len(findings)} findings {verb}: {shown}{more}"
 
+    def _summary_of_open_undos(self, stopped: str) -> str:
+        before = f"the run was stopped ({stopped}); " if stopped else ""
+        try:
+            actions = ", ".join(f"{a.action} of {a.fault}" for a in open_undos(self.case))
+        except Exception as error:  # noqa: BLE001 - the summary must be written all the same
+            actions = f"cannot be told which: {_said(error)}"
+        return f"{before}not verified as undone: {actions}; run `harness recover`"
+
     def _timeline(self) -> Iterator[Step]:
         for fault in self.case.plan.faults:
-            landed = self.landings[fault.name]
-            over = back = None
-            if self.case.scope(fault.name).kind == "region":
-                over, back = self._way_over(landed), self._way_back(landed)
-            if over is None and landed.landed:
-                yield Step(
-                    fault.name,
-                    "fault",
-                    "landed",
-                    f"{fault.name}: fault landed",
-                    landed.high,
-                    landed.high - landed.low,
-                    0.0,
-                )
-            yield from over.steps if over else ()
-            if back is None:
-                yield from self._restored(fault.name, landed)
-            yield from back.steps if back else ()
+            try:
+                yield from list(self._steps(fault.name))
+            except Exception as error:  # noqa: BLE001 - its finding, if any, says so too
+                because = f"cannot be told: {_said(error)}"
+                yield Step(fault.name, "fault", "unknown", "steps", None, because=because)
+
+    def _steps(self, fault: str) -> Iterator[Step]:
+        landed = self.landings[fault]
+        over = back = None
+        if self.case.scope(fault).kind == "region":
+            over, back = self._way_over(landed), self._way_back(landed)
+        if over is None and landed.landed:
+            what = f"{fault}: fault landed"
+            uncertainty_s = landed.high - landed.low
+            yield Step(fault, "fault", "landed", what, landed.high, uncertainty_s, 0.0)
+        yield from over.steps if over else ()
+        if back is None:
+            yield from self._restored(fault, landed)
+        yield from back.steps if back else ()
 
     def _restored(self, fault: str, landed: Landing) -> Iterator[Step]:
         done = [a.undo_done_t for a in self.case.actions(fault) if a.undo_done_t is not None]
@@ -235,11 +261,17 @@ class _Judge:
                 expected_s(self.case.plan.expected, fault, "restored"),
             )
 
+    def _view(self, phase: str) -> View:
+        try:
+            return view(self.case, phase)
+        except Exception as error:  # noqa: BLE001 - a figure less, not a verdict less
+            return View(why_not=f"cannot be told: {_said(error)}")
+
     def _figures(self) -> Iterator[Mapping[str, Any]]:
         for phase in self.case.plan.phases:
             span, counts = self.case.span(phase.name), self.case.counts(phase.name)
             seconds = len(self.case.seconds(phase.name))
-            seen = view(self.case, phase.name)
+            seen = self._view(phase.name)
             quantiles = {}
             for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
                 found = counts.quantile_s(q)

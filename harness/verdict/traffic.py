@@ -13,7 +13,18 @@ from harness.verdict.model import Finding, Measured, Outcome, judge_interval
 from harness.verdict.sufficiency import LATE_SHARE, late_share
 
 #: Errors by which the load client says that a body was not what was stored.
-CONTENT_ERRORS = ("error-body", "checksum", "content", "corrupt", "wrong-body", "range")
+CONTENT_ERRORS = frozenset(
+    {
+        "checksum",
+        "content-range",
+        "content-type",
+        "error-body",
+        "not-a-picture",
+        "not-json",
+        "wrong-length",
+        "wrong-width",
+    }
+)
 _TALLIES = ("tallies/",)
 
 
@@ -101,12 +112,12 @@ def judge_content(case: Case) -> Finding:
     wrong = {
         error: n
         for error, n in counts.by(lambda cell: cell.error).items()
-        if error and error.startswith(CONTENT_ERRORS)
+        if error in CONTENT_ERRORS
     }
     total = sum(wrong.values())
     if total:
         kinds = ", ".join(f"{error} × {n}" for error, n in wrong.items())
-        what = "error bodies" if any("error-body" in e for e in wrong) else "wrong content"
+        what = "error bodies" if "error-body" in wrong else "wrong content"
         outcome, because = Outcome.FAIL, f"{what} served with status 200: {kinds}"
     elif counts.ok == 0:
         outcome, because = Outcome.UNKNOWN, "nothing was answered"

@@ -221,13 +221,16 @@ def test_a_taken_address_is_said_before_anything_is_started(tmp_path: Path) -> N
     assert not processes_of(tmp_path / "state")
 
 
-def test_the_lab_goes_down_when_sigterm_comes_while_it_boots(tmp_path: Path) -> None:
-    state_dir = tmp_path / "state"
-    state_dir.mkdir()
-    process = handle._start_supervisor(state_dir.resolve(), 58, 10.0, (), None)
-    until(lambda: len(processes_of(state_dir)) > 3, 20, "boot under way")
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+def test_ctrl_c_while_it_boots_takes_it_down(tmp_path: Path) -> None:
+    state_dir = tmp_path / ".lab"
+    with subprocess.Popen(
+        [sys.executable, "-m", "harness.cli", "lab", "up"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(handle.__file__).parents[2])},
+    ) as booting:
+        until(lambda: len(processes_of(state_dir)) > 3, 20, "boot under way")
+        booting.send_signal(signal.SIGINT)
+        booting.wait(30)
     until(lambda: not processes_of(state_dir), 3, "every process gone")
 
 

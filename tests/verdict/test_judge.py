@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import pytest
 
@@ -10,6 +11,8 @@ from harness.evidence.model import Gap, TallySecond
 from harness.verdict import Finding, Outcome, Verdict, judge
 from tests.verdict.build import T0, WEST, A, B, Day, plan
 
+#: The module, which the function of the same name hides.
+JUDGE = sys.modules["harness.verdict.judge"]
 PASS, FAIL, UNKNOWN = Outcome.PASS, Outcome.FAIL, Outcome.UNKNOWN
 
 
@@ -34,9 +37,9 @@ def ends(verdict: Verdict, outcome: Outcome, exit_status: int, *words: str) -> N
     told = "\n".join(f.because for f in verdict.findings if f.outcome is outcome)
     for word in words:
         assert word in told
-    if outcome is not PASS:
+    if outcome is not PASS and exit_status in (99, 111):
         first = next(f for f in verdict.findings if f.outcome is outcome)
-        assert first.because in verdict.summary or verdict.exit_status == 105
+        assert first.because in verdict.summary
 
 
 def test_a_day_on_which_everything_came_back_passes() -> None:
@@ -110,9 +113,7 @@ def test_an_upload_that_timed_out_may_be_missing_or_altered_by_nobody() -> None:
 
 
 def test_pods_that_are_not_replaced_fail() -> None:
-    ends(
-        judged(Day(pods_replaced=False)), FAIL, 99, "killed pods were not replaced", "1 ready of 2"
-    )
+    ends(judged(Day(pods_replaced=False)), FAIL, 99, "pods were not replaced", "1 ready of 2")
 
 
 def test_error_bodies_with_status_200_fail() -> None:
@@ -223,12 +224,16 @@ def test_a_run_without_observers_is_unknown() -> None:
 
 
 def test_a_stopped_run_says_so_and_is_no_pass() -> None:
-    ends(judged(Day(stopped="SIGINT")), UNKNOWN, 105)
+    verdict = judged(Day(stopped="SIGINT"))
+    ends(verdict, UNKNOWN, 105)
+    assert "stopped (SIGINT)" in verdict.summary
 
 
 def test_a_fault_still_in_place_outranks_everything() -> None:
     verdict = judged(Day(undone=False, stopped="SIGINT").read_back("obj-020", "missing"))
     ends(verdict, FAIL, 113, "still in place: lose_zone")
+    assert "not verified as undone: lose_zone of zone, lose_region of region" in verdict.summary
+    assert "faults were undone" not in verdict.summary
 
 
 def test_an_undo_that_was_never_read_back_is_not_verified() -> None:
@@ -238,26 +243,21 @@ def test_an_undo_that_was_never_read_back_is_not_verified() -> None:
 
 def test_a_recovery_interval_that_straddles_its_bound_is_unknown() -> None:
     # Landed 0.5 s into second 51; the last bad window begins with 53: good from 1.5 to 2.5 s.
-    bound = (
-        "recovery: within 8s\n    of: [pod, zone, region]",
-        "recovery: within {}\n    of: [zone]",
-    )
-    outcomes = {
-        within: found(judged(Day(), (bound[0], bound[1].format(within))), "recovery").outcome
-        for within in ("1s", "2s", "3s")
-    }
+    old = "recovery: within 8s\n    of: [pod, zone, region]"
+    outcomes = {}
+    for within in ("1s", "2s", "3s"):
+        verdict = judged(Day(), (old, f"recovery: within {within}\n    of: [zone]"))
+        outcomes[within] = found(verdict, "recovery").outcome
     assert outcomes == {"1s": FAIL, "2s": UNKNOWN, "3s": PASS}
 
 
 def test_a_failover_interval_that_straddles_its_bound_is_unknown() -> None:
-    outcomes = {
-        within: found(
-            judged(Day(), ("failover: within 12s", f"failover: within {within}")), "failover"
-        ).outcome
-        for within in ("4s", "5s")
-    }
-    assert outcomes["5s"] is PASS
-    assert outcomes["4s"] is not PASS
+    # The last step, the first write, is seen at 81.1; the fault landed between 76.5 and 76.55.
+    old, outcomes = "failover: within 12s", {}
+    for within in ("4500ms", "4580ms", "4700ms"):
+        verdict = judged(Day(), (old, f"failover: within {within}"))
+        outcomes[within] = found(verdict, "failover").outcome
+    assert outcomes == {"4500ms": FAIL, "4580ms": UNKNOWN, "4700ms": PASS}
 
 
 def test_too_few_arrivals_are_unknown() -> None:
@@ -323,7 +323,7 @@ def test_a_check_that_raises_is_unknown_with_its_reason_and_ends_nothing(
     def broken(*_: object) -> Finding:
         raise ZeroDivisionError("by hand")
 
-    monkeypatch.setattr("harness.verdict.judge.judge_durability", broken)
+    monkeypatch.setattr(JUDGE, "judge_durability", broken)
     verdict = judged(Day())
     ends(verdict, UNKNOWN, 111, "the check itself failed: ZeroDivisionError: by hand")
     assert sum(f.outcome is UNKNOWN for f in verdict.findings) == 1
@@ -338,7 +338,7 @@ def test_no_helper_that_raises_ends_the_judging_or_lets_it_pass(
     def raises(*_: object) -> None:
         raise ValueError("by hand")
 
-    monkeypatch.setattr(f"harness.verdict.judge.{broken}", raises)
+    monkeypatch.setattr(JUDGE, broken, raises)
     verdict = judged(Day())
     assert verdict.outcome is not PASS or broken == "view"
     assert "by hand" in str(verdict.to_json())

@@ -1,0 +1,320 @@
+"""A plan is read to the values it says, and what cannot be right is refused with its place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import ExitStatus, PlanInvalid
+from harness.plan import Plan, parse_plan, plan_for_experiment, plan_for_load, read_plan
+from harness.plan.model import (
+    Agreement,
+    Availability,
+    Durability,
+    ErrorRate,
+    Failback,
+    Failover,
+    Latency,
+    Recovery,
+    Throughput,
+)
+
+REPO = Path(__file__).resolve().parents[2]
+LAB = REPO / "experiments" / "gamedays" / "lab.yaml"
+TEXT = LAB.read_text()
+
+
+def lab() -> Plan:
+    return read_plan(LAB)
+
+
+# ---- read to the right values ------------------------------------------------------------------
+
+
+def test_the_game_day_of_the_lab_is_read_to_what_it_says() -> None:
+    plan = lab()
+    assert (plan.version, plan.name) == (1, "lab")
+    assert plan.target.service == "http://api.fileservice.lab:8080"
+    assert (plan.target.primary, plan.target.standby) == ("us-east-1", "us-west-2")
+    assert (plan.traffic.rate, plan.traffic.arrivals, plan.traffic.seed) == (200.0, "poisson", 7)
+    assert plan.traffic.mix == {"download": 64, "upload": 12, "image": 15, "list": 6, "delete": 3}
+    assert plan.traffic.timeout_s == 5.0
+    assert [(f.name, f.hold_s, f.recovery_s) for f in plan.faults] == [
+        ("pod", 8, 15),
+        ("zone", 20, 20),
+        ("region", 30, 35),
+    ]
+    assert plan.sha256 == hashlib.sha256(TEXT.encode()).hexdigest()
+    assert plan.text == TEXT
+
+
+def test_the_phases_follow_from_the_faults_in_order() -> None:
+    assert [(p.name, p.duration_s) for p in lab().phases] == [
+        ("baseline", 30),
+        ("fault:pod", 8),
+        ("recovery:pod", 15),
+        ("fault:zone", 20),
+        ("recovery:zone", 20),
+        ("fault:region", 30),
+        ("recovery:region", 35),
+        ("cool-down", 15),
+    ]
+    assert lab().duration_s == 173
+
+
+def test_each_kind_of_objective_is_read_to_its_figures() -> None:
+    found = {}
+    for objective in lab().objectives:
+        found.setdefault(type(objective), objective)
+    steady = ("baseline", "cool-down")
+    expected = [
+        Availability("availability: at least 99.9 %", steady, 49, 0.999),
+        Latency(
+            "latency: p95 below 200ms",
+            ("baseline", "recovery:pod", "recovery:zone", "cool-down"),
+            57,
+            0.95,
+            0.2,
+        ),
+        ErrorRate("error rate: below 1 %", steady, 59, 0.01),
+        Throughput("throughput: at least 95 % of planned", steady, 61, 0.95),
+        Recovery("recovery: within 15s", ("pod", "zone"), 65, 15),
+        Failover("failover: within 20s", ("region",), 70, 20),
+        Failback("failback: within 25s", ("region",), 73, 25),
+        Durability("durability: no upload lost or altered", ("region",), 78, 5),
+        Agreement("agreement: client and Prometheus within 2 %", steady, 81, 0.02),
+    ]
+    lines = TEXT.splitlines()
+    for objective in expected:
+        mine = found[type(objective)]
+        assert mine.text in lines[mine.line - 1]
+        kept = {**mine.__dict__, "line": 0}
+        assert kept == {**objective.__dict__, "line": 0}
+    assert lab().thresholds_s == (0.2,)
+
+
+def test_an_experiment_is_known_by_its_title_and_its_bytes() -> None:
+    fault = lab().fault("zone")
+    raw = (REPO / fault.experiment).read_bytes()
+    assert fault.sha256 == hashlib.sha256(raw).hexdigest()
+    assert fault.title == json.loads(raw)["title"]
+    with pytest.raises(KeyError):
+        lab().fault("sun")
+
+
+def test_a_rate_on_the_command_line_overrides_the_plan() -> None:
+    assert read_plan(LAB, rate="600/m").traffic.rate == 10
+    with pytest.raises(PlanInvalid, match="'fast' is not a rate"):
+        read_plan(LAB, rate="fast")
+
+
+def test_no_phases_named_means_all_of_them() -> None:
+    text = TEXT.replace("  - error rate: below 1 %\n    in: [baseline, cool-down]\n", "")
+    plan = parse_plan(text + "  - error rate: below 1 %\n", LAB)
+    assert plan.objectives[-1].phases == tuple(p.name for p in plan.phases)
+
+
+def test_a_plan_without_faults_has_a_baseline_and_nothing_else() -> None:
+    plan = plan_for_load("20/s", 12.5)
+    assert [(p.name, p.duration_s) for p in plan.phases] == [("baseline", 12.5)]
+    assert plan.traffic.rate == 20
+    assert {o.kind for o in plan.objectives} >= {"availability", "latency", "durability"}
+
+
+@pytest.mark.parametrize(
+    ("file", "kinds"),
+    [
+        ("experiments/pods/kill-file-pods.json", set()),
+        ("experiments/region/lose-us-east-1.json", {"failover", "failback"}),
+    ],
+)
+def test_a_plan_for_one_experiment_judges_what_it_can_break(file: str, kinds: set[str]) -> None:
+    plan = plan_for_experiment(REPO / file, hold_s=9, recovery_s=11)
+    assert [f.experiment for f in plan.faults] == [file]
+    assert (plan.faults[0].hold_s, plan.faults[0].recovery_s) == (9, 11)
+    found = {o.kind for o in plan.objectives}
+    assert found & {"failover", "failback"} == kinds
+    assert "recovery" in found
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        lab(),
+        lab().with_recorded(expected={"dns_changed_s": {"value_s": 5.0}}, versions={"a": "1"}),
+        plan_for_load("20/s", 10),
+        plan_for_experiment(REPO / "experiments/region/lose-us-east-1.json"),
+    ],
+    ids=["lab", "recorded", "load", "experiment"],
+)
+def test_a_plan_survives_json_unchanged(plan: Plan) -> None:
+    document = json.loads(json.dumps(plan.to_json()))
+    assert Plan.from_json(document) == plan
+    assert Plan.from_json(document).to_json() == plan.to_json()
+
+
+def test_what_is_recorded_cannot_overwrite_the_plan() -> None:
+    with pytest.raises(ValueError, match="traffic"):
+        lab().with_recorded(traffic={})
+
+
+# ---- refused, with the place ---------------------------------------------------------------------
+
+#: what is replaced, by what, text on the line reported, words of the message, of the hint
+MUTATIONS = {
+    "unknown key": ("name: lab", "nmae: lab", "nmae", "unknown key 'nmae'", "'name'"),
+    "unknown key inside": ("  seed: 7", "  sed: 7", "sed: 7", "unknown key 'sed'", "'seed'"),
+    "missing key": ("name: lab\n", "", "version: 1", "'name' is missing", "add a line name"),
+    "duplicate key": ("  seed: 7", "  seed: 7\n  seed: 8", "seed: 8", "duplicate", "keep one"),
+    "wrong version": ("version: 1", "version: 2", "version: 2", "not a version", "version: 1"),
+    "name with blanks": ("name: lab", "name: my lab", "my lab", "not a name", "small letters"),
+    "not a URL": ("http://api", "api", "service:", "not a URL", "https://"),
+    "same region": ("standby: us-west-2", "standby: us-east-1", "standby", "same", "name two"),
+    "rate without unit": ("rate: 200/s", "rate: 200", "rate:", "no unit", "200/s"),
+    "rate with wrong unit": ("rate: 200/s", "rate: 200/d", "rate:", "not a rate", "600/m"),
+    "rate of zero": ("rate: 200/s", "rate: 0/s", "rate:", "above zero", "lab.yaml"),
+    "unknown arrivals": ("arrivals: poisson", "arrivals: bursty", "arr", "bursty", "even"),
+    "seed as text": ("seed: 7", "seed: seven", "seed", "not a seed", "whole number"),
+    "seed as yes": ("seed: 7", "seed: true", "seed", "not a seed", "whole number"),
+    "unknown operation": ("mix: {download", "mix: {downlod", "mix", "downlod", "'download'"),
+    "negative share": ("download: 64", "download: -1", "mix", "not a share", "such as 12"),
+    "empty mix": (
+        "{download: 64, upload: 12, image: 15, list: 6, delete: 3}",
+        "{}",
+        "mix",
+        "add up to nothing",
+        "give one",
+    ),
+    "mix of zeros": (
+        "{download: 64, upload: 12, image: 15, list: 6, delete: 3}",
+        "{download: 0}",
+        "mix",
+        "add up to nothing",
+        "give one",
+    ),
+    "mix without keys": (
+        "{download: 64, upload: 12, image: 15, list: 6, delete: 3}",
+        "64",
+        "mix",
+        "must have keys",
+        "indent",
+    ),
+    "missing locustfile": ("mixed.py", "mixd.py", "locustfile", "no file", "mixed.py"),
+    "duration without unit": ("timeout: 5s", "timeout: 5", "timeout", "no unit", "5s"),
+    "duration with wrong unit": ("baseline: 30s", "baseline: 30sec", "baseline", "not a d", "90s"),
+    "negative duration": ("baseline: 30s", "baseline: -30s", "baseline", "not a duration", "90s"),
+    "no duration": ("baseline: 30s", "baseline: 0s", "baseline", "longer than zero", "lab.yaml"),
+    "two faults of a name": ("- name: zone", "- name: pod", "name: pod", "two faults", "rename"),
+    "fault called all": ("- name: zone", "- name: all", "name: all", "not a name", "letters"),
+    "missing experiment": ("lose-us-east-1a", "lose-us-east-1z", "1z", "no file", "1a.json"),
+    "not an experiment": (
+        "experiments/zones/lose-us-east-1a.json",
+        "dashboards",
+        "dashboards",
+        "no file",
+        "check the path",
+    ),
+    "faults not a list": ("faults:\n", "faults:\n  x: 1\ny:\n", "y:", "unknown key 'y'", "one"),
+    "unknown phase": ('"recovery:pod", "rec', '"recovery:pot", "rec', "pot", "no phase", ":pod"),
+    "unknown fault": ("of: [pod, zone]", "of: [pod, zoen]", "zoen", "no fault 'zoen'", "'zone'"),
+    "phase named twice": ("in: [baseline, cool-down]", "in: [baseline, baseline]", "in:", "once",
+                          "remove"),
+    "no phase": ("in: [baseline, cool-down]", "in: []", "in:", "each phase once", "remove"),
+    "in for a recovery": ("of: [pod, zone]", "in: [pod, zone]", "in:", "has no in", "takes of"),
+    "of for a latency": ("p95 below 200ms\n    in:", "p95 below 200ms\n    of:", "of:", "has no of",
+                         "takes in"),
+    "rpo where none is": ("within 15s\n", "within 15s\n    rpo: 5s\n", "rpo", "has no rpo", "of"),
+    "percent above 100": ("least 99.9 %", "least 101 %", "101", "more than 100", "lab.yaml"),
+    "percent missing": ("least 99.9 %", "least 99.9", "99.9", "not a percentage", "99.9 %"),
+    "weaker wording": ("at least 99.9 %", "about 99.9 %", "about", "not how", "at least 99.9 %"),
+    "p100": ("p95 below", "p100 below", "p100", "not how latency", "p95 below 200ms"),
+    "p0": ("p95 below", "p0 below", "p0 below", "not a percentile", "between p1"),
+    "latency without unit": ("below 200ms", "below 200", "below 200", "not a duration", "250ms"),
+    "unknown objective": ("- throughput:", "- thruput:", "thruput", "unknown key", "'throughput'"),
+    "bound never missed": ("failover: within 20s", "failover: within 31s", "31s", "longer than the"
+                           " 30s", "shorten"),
+    "two objectives in one": ("  - throughput: ", "    throughput: ", "in:", "duplicate", "keep"),
+    "two in one entry": ("  - error rate: below 1 %\n    in: [baseline, cool-down]\n  - throughput",
+                         "  - error rate: below 1 %\n    throughput", "throughput",
+                         "two objectives", "new '- '"),
+    "tab": ("  seed: 7", "\tseed: 7", "seed: 7", "", "indentation"),
+    "open bracket": ("in: [baseline, cool-down]", "in: [baseline", "", "", "indentation"),
+    "open quote": ("name: lab", 'name: "lab', "", "", "quotes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MUTATIONS)
+def test_a_plan_with_a_mistake_is_refused_with_its_place_and_a_hint(case: str) -> None:
+    old, new, on_line, message, hint = MUTATIONS[case]
+    assert old in TEXT
+    text = TEXT.replace(old, new, 1)
+    with pytest.raises(PlanInvalid) as caught:
+        parse_plan(text, LAB)
+    error = caught.value
+    assert error.exit_status is ExitStatus.PLAN_INVALID
+    assert error.where and error.where.line
+    assert error.where.file.endswith("lab.yaml")
+    reported = [*text.splitlines(), ""][error.where.line - 1]
+    assert on_line in reported, f"line {error.where.line}: {reported!r}: {error}"
+    assert message in error.message
+    assert error.hint and hint in error.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "mapping"),
+        ("- 1\n", "mapping"),
+        ("just words\n", "mapping"),
+        ("a: \x00\n", "YAML"),
+        ("version: 1\nname: x\ntarget: y\ntraffic: z\nbaseline: 5s\nobjectives: []\n", "keys of"),
+    ],
+)
+def test_what_is_no_plan_at_all_is_refused(text: str, words: str) -> None:
+    with pytest.raises(PlanInvalid, match=words):
+        parse_plan(text, LAB)
+
+
+def test_a_plan_without_objectives_is_refused() -> None:
+    text = TEXT.partition("objectives:")[0] + "objectives: []\n"
+    with pytest.raises(PlanInvalid, match="decides nothing"):
+        parse_plan(text, LAB)
+
+
+def test_faults_that_are_no_list_are_refused() -> None:
+    head, _, rest = TEXT.partition("faults:\n")
+    text = head + "faults: none\ncool_down" + rest.partition("cool_down")[2]
+    with pytest.raises(PlanInvalid, match="'faults' must be a list") as caught:
+        parse_plan(text, LAB)
+    assert "'- '" in caught.value.hint
+
+
+def test_a_plan_that_is_not_there_or_is_not_text_is_refused(tmp_path: Path) -> None:
+    binary = tmp_path / "plan.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "none.yaml", tmp_path, binary):
+        with pytest.raises(PlanInvalid, match="cannot be read") as caught:
+            read_plan(path)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("{", "not JSON"), ("[]", "no method"), ('{"title": "x"}', "no method"), ("\xff", "JSON")],
+)
+def test_an_experiment_that_is_none_is_refused(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "broken.json").write_text(content)
+    text = TEXT.replace("experiments/zones/lose-us-east-1a.json", str(tmp_path / "broken.json"))
+    with pytest.raises(PlanInvalid, match=words) as caught:
+        parse_plan(text, LAB)
+    assert caught.value.hint
+
+
+def test_an_experiment_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_bytes(b"\xff\xff")
+    text = TEXT.replace("experiments/zones/lose-us-east-1a.json", str(tmp_path / "broken.json"))
+    with pytest.raises(PlanInvalid, match="not readable"):
+        parse_plan(text, LAB)
