@@ -21,7 +21,7 @@ from harness.verdict import Outcome, judge
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 #: Deletions tried per file and kind of line.
-SAMPLE = 12
+SAMPLE = 8
 
 
 def outcome(folder: Path) -> Outcome:
