@@ -47,24 +47,23 @@ def up(
     """Start it and wait until every part is ready."""
     from harness.lab import handle
 
-    running = handle.up(
-        STATE_DIR,
-        time_scale=time_scale,
-        defects=defects,
-        base=base,
-        owner=os.getpid() if foreground else owner,
-    )
-    click.echo(
-        f"lab is up in {running.boot_s:.1f} s on 127.{running.base}.0.0/16; "
-        f"target file: {running.target_file}"
-    )
-    if foreground:
-        try:
+    try:
+        running = handle.up(
+            STATE_DIR,
+            time_scale=time_scale,
+            defects=defects,
+            base=base,
+            owner=os.getpid() if foreground else owner,
+        )
+        click.echo(
+            f"lab is up in {running.boot_s:.1f} s on 127.{running.base}.0.0/16; "
+            f"target file: {running.target_file}"
+        )
+        if foreground:
             handle.wait_end(running)
-        except KeyboardInterrupt:
-            click.echo("taking the lab down")
-        finally:
-            handle.down(STATE_DIR)
+    except KeyboardInterrupt:
+        click.echo("taking the lab down")
+        handle.down(STATE_DIR)
 
 
 @lab.command()
