@@ -15,11 +15,23 @@ from harness.cli.lab import STATE_DIR
 from harness.errors import ExitStatus, LabError, PlanInvalid
 
 if TYPE_CHECKING:
-    from harness.plan.model import Plan
+    from harness.plan.model import Plan, TargetNames
     from harness.target.model import Target
     from harness.verdict.model import Verdict
 
 RUNS = Path("runs")
+DEFAULT_RATE = "200/s"
+
+
+def _seconds(_: click.Context, parameter: click.Parameter, value: str) -> float:
+    """A duration such as ``20s`` or ``5m``, in seconds."""
+    from harness.plan.quantities import duration_s
+
+    try:
+        return duration_s(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=parameter) from error
+
 
 _target_option = click.option(
     "--target",
@@ -62,41 +74,65 @@ def run(
 
 @click.command()
 @click.argument("experiment_file", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--hold", default="20s", show_default=True, help="How long the fault is held.")
-@click.option("--recovery", default="40s", show_default=True, help="How long is watched after it.")
+@click.option(
+    "--hold",
+    default="20s",
+    show_default=True,
+    callback=_seconds,
+    help="How long the fault is held.",
+)
+@click.option(
+    "--recovery",
+    default="40s",
+    show_default=True,
+    callback=_seconds,
+    help="How long is watched after it.",
+)
 @_target_option
 @_rate_option
 @_defect_option
 @_runs_option
 def experiment(
     experiment_file: Path,
-    hold: str,
-    recovery: str,
+    hold: float,
+    recovery: float,
     target_name: str,
     rate: str | None,
     defect: str | None,
     runs_root: Path,
 ) -> int:
     """Run one Chaos Toolkit experiment FILE under traffic, with a verdict."""
-    from harness.plan.reader import plan_for_experiment
+    from harness.plan import plan_for_experiment
 
-    plan = plan_for_experiment(experiment_file, hold=hold, recovery=recovery, rate=_rate(rate))
+    plan = plan_for_experiment(
+        experiment_file,
+        target=_names(target_name),
+        rate=_rate(rate) or DEFAULT_RATE,
+        hold_s=hold,
+        recovery_s=recovery,
+    )
     return _carry_out(plan, target_name, defect, runs_root)
 
 
 @click.command()
-@click.option("--duration", default="60s", show_default=True, help="How long traffic is sent.")
+@click.option(
+    "--duration",
+    default="60s",
+    show_default=True,
+    callback=_seconds,
+    help="How long traffic is sent.",
+)
 @_target_option
 @_rate_option
 @_defect_option
 @_runs_option
 def load(
-    duration: str, target_name: str, rate: str | None, defect: str | None, runs_root: Path
+    duration: float, target_name: str, rate: str | None, defect: str | None, runs_root: Path
 ) -> int:
     """Send traffic and judge the objectives, without any fault."""
-    from harness.plan.reader import plan_for_load
+    from harness.plan import plan_for_load
 
-    plan = plan_for_load(duration=duration, rate=_rate(rate))
+    plan = plan_for_load(_rate(rate) or DEFAULT_RATE, duration, target=_names(target_name))
     return _carry_out(plan, target_name, defect, runs_root)
 
 
@@ -206,6 +242,18 @@ def _seeded(defect: str | None, plan: Plan) -> tuple[tuple[str, ...], float | No
             f"no seeded defect named {defect!r}", hint="`harness lab defects` lists them"
         )
     return ((), plan.duration_s / 2) if found.where == "load" else ((defect,), None)
+
+
+def _names(target_name: str) -> TargetNames:
+    """Service and regions as the target has them, for a plan that nobody wrote."""
+    from harness.plan.adhoc import LAB_TARGET
+    from harness.plan.model import TargetNames
+
+    if target_name == "lab":
+        return LAB_TARGET
+    target, _ = _find_target(target_name)
+    assert target is not None
+    return TargetNames(target.service_url, target.primary, target.standby)
 
 
 def _find_target(target_name: str) -> tuple[Target | None, Path]:

@@ -79,6 +79,8 @@ def _document(parts: Parts, time_scale: float, kubeconfig_path: Path) -> dict[st
         "environment": {
             "KUBECONFIG": str(kubeconfig_path.resolve()),
             "AWS_ENDPOINT_URL": aws_url,
+            # Object data is in the region's store; bucket settings are in the API above.
+            "AWS_ENDPOINT_URL_S3": f"http://{layout.store(names.PRIMARY_REGION)}:{names.STORE_PORT}",
             "AWS_ACCESS_KEY_ID": "lab",
             "AWS_SECRET_ACCESS_KEY": "lab",
             "AWS_DEFAULT_REGION": names.PRIMARY_REGION,

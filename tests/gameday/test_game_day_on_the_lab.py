@@ -224,3 +224,23 @@ def test_chaos_run_alone_leaves_the_lab_healthy(
     )
     assert [r["status"] for r in journal["rollbacks"]] == ["succeeded"] * len(journal["rollbacks"])
     until(lambda: healthy(lab), 60, "lab healthy after")
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [
+        (("load", "--duration", "8s"), "load"),
+        (
+            ("experiment", EXPERIMENTS["pod"], "--hold", "4s", "--recovery", "10s"),
+            "kill-file-pods",
+        ),
+    ],
+)
+def test_ad_hoc_verbs_run_and_judge(
+    lab: Running, repo: Path, tmp_path: Path, verb: tuple[str, ...], name: str
+) -> None:
+    until(lambda: healthy(lab), 60, "lab healthy before")
+    options = ("--rate", "60", "--target", str(lab.target_file), "--runs", str(tmp_path))
+    told = command(*verb, *options, repo=repo)
+    assert told.returncode == ExitStatus.PASS, told.stdout + told.stderr
+    assert (next((tmp_path / name).iterdir()) / "report.html").is_file()
