@@ -192,7 +192,18 @@ def recover(run_dir: Path) -> int:
     from harness.chaos.recover import recover as undo
 
     found = undo(run_dir)
-    click.echo(str(found))
+    for name in found.undone:
+        click.echo(f"undone and read back: {name}")
+    for name in found.not_restored:
+        click.echo(f"nothing of ours is left, but the system did not come back by itself: {name}")
+    for failure in found.failed:
+        click.echo(
+            f"STILL IN PLACE: {failure.record.fault} ({failure.record.undo_kind} "
+            f"{failure.record.undo}): {failure.error}",
+            err=True,
+        )
+    if not (found.undone or found.not_restored or found.failed):
+        click.echo("nothing to undo")
     return ExitStatus.PASS if found.complete else ExitStatus.UNDO_INCOMPLETE
 
 

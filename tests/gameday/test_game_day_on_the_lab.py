@@ -148,6 +148,7 @@ def test_the_lab_heals_by_itself_when_the_harness_is_killed(
     until(lambda: "undo.readback" in kinds(runs), 5, "undo read back")
     undone = command("recover", str(run_dir(runs)), repo=repo)
     assert undone.returncode == 0
+    assert "nothing to undo" in undone.stdout
     assert kinds(runs).count("undo.start") == 1, "recover found nothing to do"
     judged = command("judge", str(run_dir(runs)), repo=repo)
     assert judged.returncode in (ExitStatus.UNKNOWN, ExitStatus.OBJECTIVE_FAILED)
