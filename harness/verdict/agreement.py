@@ -1,11 +1,11 @@
 """Client and Prometheus side by side: two views of the same seconds must tell the same.
 
-Prometheus counts what the gateways answered; so do the clients, by the header that says who
-served. A counter is read at scrapes, up to one interval old, and a client's arrivals are counted at
-their planned second: at each edge of a window one interval's arrivals may fall on either
-side. Where the two differ by more than that and the plan's tolerance, one of them is wrong
-and nothing built on them is sure. What Prometheus cannot tell (no answer, empty, NaN,
-partial, scrapes missing) is unknown, never agreement.
+Prometheus counts what the gateways answered; so do the clients, by the header that says
+who served. A counter is read at scrapes, up to one interval old, and a client's arrivals
+are counted at their planned second, so at the edges of a window some fall on either side.
+Where the two differ by more than that and the plan's tolerance, one of them is wrong and
+nothing built on them is sure. What Prometheus cannot tell (no answer, empty, NaN, partial,
+scrapes missing) is unknown, never agreement; so is a phase too short for its scrapes.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ BUCKETS = "gateway_latency_bucket"
 #: What the gateways serve besides the traffic that is counted.
 _NOT_TRAFFIC = frozenset({"", "token", "health", "metrics", "other"})
 _MISSED_STEPS = 2.5
+_SIGMAS = 5.0
+#: Where the edges of a window may hide more than this share of it, nothing is compared.
+_TOO_WIDE = 0.25
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,19 @@ def judge_agreement(case: Case, objective: Agreement, phase: str) -> Finding:
     if seen.why_not or not answered:
         because = seen.why_not or "no client was answered by a gateway"
         return Finding(objective.text, phase, Outcome.UNKNOWN, None, required, because, evidence)
-    edge = 2 * case.scrape_interval_s * case.plan.traffic.rate
-    edge += 5 * math.sqrt(edge)
+    # Both ends of the window are read on the same grid: they miss at most one interval in
+    # length, and what shifts in and out at the two edges is chance.
+    per_interval = case.scrape_interval_s * case.plan.traffic.rate
+    edge = per_interval + _SIGMAS * math.sqrt(4 * per_interval)
     difference = seen.requests - answered
     share = difference / answered
     spread = edge / answered
     measured = Measured(share, share - spread, share + spread, "of the clients' count")
+    if spread > _TOO_WIDE:
+        because = f"the phase is too short for scrapes every {case.scrape_interval_s:g} s to tell"
+        return Finding(
+            objective.text, phase, Outcome.UNKNOWN, measured, required, because, evidence
+        )
     allowed = objective.within * answered + edge + counts.unaccounted
     because = f"Prometheus counted {seen.requests:.0f} answers, clients {answered}"
     if abs(difference) > allowed:

@@ -230,7 +230,7 @@ def test_chaos_run_alone_leaves_the_lab_healthy(
 @pytest.mark.parametrize(
     ("verb", "name"),
     [
-        (("load", "--duration", "8s"), "load"),
+        (("load", "--duration", "12s"), "load"),
         (
             ("experiment", EXPERIMENTS["pod"], "--hold", "4s", "--recovery", "10s"),
             "kill-file-pods",
