@@ -25,6 +25,9 @@ log = logging.getLogger("harness.lab.database")
 
 #: RDS documents 60–120 s for a Multi-AZ instance failover; divided by the time scale.
 MULTI_AZ_FAILOVER_S = 60.0
+#: How long a member is reachable again before it is rebuilt; divided by the time scale. RDS
+#: takes minutes; here it keeps the copying apart from the rush of a zone's return.
+REJOIN_AFTER_S = 50.0
 _PROBE_PERIOD_S = 0.5
 _PROBE_TIMEOUT_S = 0.8
 _DEAD_AFTER_S = 1.5
@@ -56,6 +59,8 @@ class Database:
         self._changed = changed
         #: members that replicate from the primary now
         self.following: set[str] = set(members) - {self.primary}
+        self._rejoin_after_s = REJOIN_AFTER_S / time_scale
+        self._back_since: dict[str, float] = {}
         self._down_since: float | None = None
         self._synchronous: tuple[str, ...] = ()
         self._lock = asyncio.Lock()
@@ -173,8 +178,11 @@ class Database:
 
     async def _rejoin_returned(self) -> None:
         """Rebuild members that are reachable again from the primary."""
+        now = self._clock.monotonic_s()
         for zone in self.members:
-            if zone != self.primary and zone not in self.following and not self._blocked(zone):
+            if zone == self.primary or zone in self.following or self._blocked(zone):
+                self._back_since.pop(zone, None)
+            elif now - self._back_since.setdefault(zone, now) >= self._rejoin_after_s:
                 log.info("rebuilding %s from %s", zone, self.primary)
                 self.members[zone].kill()
                 await self._clone(zone)
