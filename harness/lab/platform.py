@@ -292,7 +292,8 @@ class Platform:
                 )
                 for zone in self.layout.zones
                 for pod in self.parts.clusters[zone.cluster].list_pods(names.NAMESPACE)
-                if pod["status"].get("podIP")
+                # One that is being ended would only look like one that is down.
+                if pod["status"].get("podIP") and not pod["metadata"].get("deletionTimestamp")
             ]
             if targets != last:
                 self.parts.prometheus.set_targets("services", targets)
