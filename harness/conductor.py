@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from harness import __version__
 from harness.chaos.driver import ChaosDriver
 from harness.chaos.recover import recover
-from harness.chaos.undo import open_records
+from harness.chaos.undo import open_records, read_records
 from harness.chaos.watchdog import WatchdogHandle, start_watchdog
 from harness.clock import Clock
 from harness.errors import Refused
@@ -35,7 +35,7 @@ from harness.load.readback import read_back
 from harness.plan.model import Fault, Phase, Plan
 from harness.target.expected import expected
 from harness.target.model import Target
-from harness.target.preflight import Check, preflight
+from harness.target.preflight import Check, preflight, settled
 from harness.watch.observers import observers
 from harness.watch.series import fetch_series
 from harness.watch.watch import Watch
@@ -63,7 +63,9 @@ class Progress(Protocol):
     def note(self, text: str) -> None: ...
     def checks(self, checks: list[Check]) -> None: ...
     def phase(self, phase: Phase, index: int, count: int) -> None: ...
-    def tick(self, remaining_s: float, figures: LiveFigures | None) -> None: ...
+    def tick(
+        self, remaining_s: float, figures: LiveFigures | None, faults: Mapping[str, str]
+    ) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,13 @@ class Conductor:
         return {f: hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in files}
 
     def _refuse_or_go(self) -> None:
-        checks = preflight(self.target)
+        checks = settled(
+            lambda: preflight(self.target),
+            self._clock,
+            lambda wrong: self._progress.note(
+                "preflight: waiting for " + "; ".join(f"{c.name}: {c.detail}" for c in wrong)
+            ),
+        )
         self._progress.checks(checks)
         bad = [c for c in checks if c.ok is not True]
         if bad:
@@ -243,8 +251,20 @@ class Conductor:
             if elapsed >= duration_s:
                 return
             shown = duration_s if shown_s is None else shown_s
-            self._progress.tick(max(0.0, shown - elapsed), self._load.latest())
+            self._progress.tick(
+                max(0.0, shown - elapsed), self._load.latest(), self._fault_states()
+            )
             self._stop.wait(min(_TICK_S, duration_s - elapsed))
+
+    def _fault_states(self) -> dict[str, str]:
+        """fault → what became of it, from the undo log; only faults begun so far."""
+        found: dict[str, str] = {}
+        for record in read_records(self.run_dir)[0]:
+            state = "undone" if record.undone else "in place" if record.made else "being made"
+            # Of several records of one fault, one that is still open is what matters.
+            if found.get(record.fault, "undone") == "undone":
+                found[record.fault] = state
+        return found
 
     # ---- the end, whatever happened ---------------------------------------------------------
 

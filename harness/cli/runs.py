@@ -223,7 +223,10 @@ def _carry_out(plan: Plan, target_name: str, defect: str | None, runs_root: Path
 
     clock = SystemClock()
     lab_defects, kill_load_after_s = _seeded(defect, plan)
-    with _target(target_name, lab_defects) as (target, target_file), progress() as shown:
+    with (
+        _target(target_name, lab_defects) as (target, target_file),
+        progress(plan.objectives) as shown,
+    ):
         _same_names(plan, target)
         run_dir = new_run_dir(runs_root, plan, clock)
         Conductor(

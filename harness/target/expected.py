@@ -24,6 +24,8 @@ DEADLINE_S = 4.0
 MULTI_AZ_S = (60.0, 120.0)
 #: Alias records have no TTL of their own; an alias to a load balancer uses its 60 s.
 ALIAS_TTL_S = 60.0
+#: Route 53 allows this long for a connection: against a black hole, that is when a check fails.
+CHECK_CONNECT_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,12 @@ def expected(target: Target) -> dict[str, dict[str, Any]]:
 def compute(live: Live, time_scale: float) -> dict[str, dict[str, Any]]:
     """The expectations that follow from ``live``; pure."""
     scaled = f", divided by {time_scale:g} (time scale)" if time_scale != 1 else ""
-    red, red_why = _product(
+    green, green_why = _product(
         live.check_interval_s, live.check_threshold, "Route 53 RequestInterval", "FailureThreshold"
     )
+    # A refused connection fails at once; one that is never answered, after the time to connect.
+    red = None if green is None else green + CHECK_CONNECT_S
+    red_why = green_why and f"{green_why} + {CHECK_CONNECT_S:g} s to connect"
     eject, eject_why = _product(
         live.target_interval_s,
         live.unhealthy_threshold,
@@ -73,13 +78,14 @@ def compute(live: Live, time_scale: float) -> dict[str, dict[str, Any]]:
         "HealthyThresholdCount",
     )
     changed = None if red is None or live.ttl_s is None else red + live.ttl_s
-    changed_why = (
-        f"{red_why} + record TTL {live.ttl_s:g} s"
-        if changed is not None
-        else _missing(live, "dns" if live.ttl_s is None else "health_check")
-    )
+    back_in_dns = None if green is None or live.ttl_s is None else green + live.ttl_s
+    no_dns_why = _missing(live, "dns" if live.ttl_s is None else "health_check")
+    ttl_why = "" if live.ttl_s is None else f" + record TTL {live.ttl_s:g} s"
+    changed_why = red_why + ttl_why if changed is not None else no_dns_why
+    back_in_dns_why = green_why + ttl_why if back_in_dns is not None else no_dns_why
     low_db, high_db = MULTI_AZ_S if live.multi_az else (None, None)
     red_why = red_why or _missing(live, "health_check")
+    green_why = green_why or _missing(live, "health_check")
     eject_why = eject_why or _missing(live, "targets")
     back_why = back_why or _missing(live, "targets")
 
@@ -94,15 +100,15 @@ def compute(live: Live, time_scale: float) -> dict[str, dict[str, Any]]:
             "because": why + scaled,
         }
 
-    one_less = _one_interval_less(red, live.check_interval_s)
+    one_less = _one_interval_less(green, live.check_interval_s)
     return {
         "health_check_red_s": step(red, red_why, one_less),
         "dns_changed_s": step(changed, changed_why, one_less),
         "first_success_s": step(
             changed, changed_why + "; a client asks again once its answer has expired", one_less
         ),
-        "health_check_green_s": step(red, red_why, one_less),
-        "dns_back_s": step(changed, changed_why, one_less),
+        "health_check_green_s": step(green, green_why, one_less),
+        "dns_back_s": step(back_in_dns, back_in_dns_why, one_less),
         "zone_ejected_s": step(eject, eject_why, _one_interval_less(eject, live.target_interval_s)),
         "zone_back_s": step(back, back_why, _one_interval_less(back, live.target_interval_s)),
         "db_failover_s": step(high_db, _database_why(live), low_db),

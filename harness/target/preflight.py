@@ -33,6 +33,12 @@ CHECK_DEADLINE_S = 4.5
 TOTAL_DEADLINE_S = 5.0
 #: Clocks further apart than this make a timeline across machines meaningless.
 CLOCK_OFFSET_MAX_S = 2.0
+#: What has just scaled in or failed back looks ill for some seconds: Prometheus drops a target
+#: it was told to forget up to 5 s late, and an alert resolves an evaluation later.
+SETTLE_S = 15.0
+SETTLE_PERIOD_S = 1.0
+#: Checks whose answer no waiting changes.
+_LASTING = frozenset({"account", "subnets"})
 #: An alert that fires always, to show that alerting works.
 ALWAYS_FIRING = frozenset({"Watchdog", "DeadMansSwitch"})
 #: Resources that may be broken carry this tag.
@@ -72,6 +78,28 @@ def preflight(target: Target, clock: Clock | None = None) -> list[Check]:
             break
     done = dict(results)
     return [done.get(name) or _late(name, TOTAL_DEADLINE_S) for name in checks]
+
+
+def settled(
+    look: Callable[[], list[Check]], clock: Clock, on_wait: Callable[[list[Check]], None]
+) -> list[Check]:
+    """The checks ``look`` gives, asked again while what is wrong may pass by itself.
+
+    Asks at most :data:`SETTLE_S` long, and only once when the target is the wrong one.
+    ``on_wait`` is told, once, which checks are waited for.
+    """
+    give_up_m = clock.monotonic_s() + SETTLE_S
+    told = False
+    while True:
+        checks = look()
+        wrong = [c for c in checks if c.ok is not True]
+        lasting = any(c.name.split()[0] in _LASTING for c in wrong)
+        if not wrong or lasting or clock.monotonic_s() >= give_up_m:
+            return checks
+        if not told:
+            on_wait(wrong)
+            told = True
+        clock.sleep(SETTLE_PERIOD_S)
 
 
 def _outcome(name: str, look: Callable[[], Finding]) -> Check:

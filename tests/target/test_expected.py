@@ -30,18 +30,19 @@ LAB = Live(
 @pytest.mark.parametrize(
     ("live", "scale", "step", "value_s", "low_s"),
     [
-        (AWS_DEFAULT, 1, "health_check_red_s", 90, 60),
-        (AWS_DEFAULT, 1, "dns_changed_s", 150, 60),
-        (AWS_DEFAULT, 1, "first_success_s", 150, 60),
+        (AWS_DEFAULT, 1, "health_check_red_s", 94, 60),
+        (AWS_DEFAULT, 1, "health_check_green_s", 90, 60),
+        (AWS_DEFAULT, 1, "dns_changed_s", 154, 60),
+        (AWS_DEFAULT, 1, "first_success_s", 154, 60),
         (AWS_DEFAULT, 1, "dns_back_s", 150, 60),
         (AWS_DEFAULT, 1, "zone_ejected_s", 60, 30),
         (AWS_DEFAULT, 1, "zone_back_s", 150, 120),
         (AWS_DEFAULT, 1, "db_failover_s", 120, 60),
-        (LAB, 10, "health_check_red_s", 3, 2),
-        (LAB, 10, "dns_changed_s", 5, 2),
+        (LAB, 10, "health_check_red_s", 3.4, 2),
+        (LAB, 10, "dns_changed_s", 5.4, 2),
         (LAB, 10, "zone_ejected_s", 2, 1),
         (LAB, 10, "db_failover_s", 12, 6),
-        (LAB, 1, "health_check_red_s", 30, 20),
+        (LAB, 1, "health_check_red_s", 34, 20),
     ],
 )
 def test_each_step_is_interval_times_threshold_over_the_time_scale(
@@ -55,6 +56,8 @@ def test_each_step_is_interval_times_threshold_over_the_time_scale(
 def test_each_step_names_its_source() -> None:
     found = compute(AWS_DEFAULT, 1)
     assert "RequestInterval 30 s × FailureThreshold 3" in found["health_check_red_s"]["because"]
+    assert "4 s to connect" in found["health_check_red_s"]["because"]
+    assert "connect" not in found["health_check_green_s"]["because"]
     assert "TTL 60 s" in found["dns_changed_s"]["because"]
     assert "UnhealthyThresholdCount 2" in found["zone_ejected_s"]["because"]
     assert "documented 60–120 s" in found["db_failover_s"]["because"]
@@ -69,7 +72,7 @@ def test_a_promotion_across_regions_has_no_documented_time() -> None:
 def test_what_is_not_known_is_none_with_its_reason() -> None:
     live = Live(check_interval_s=10, check_threshold=3, because_not={"dns": "access denied"})
     found = compute(live, 1)
-    assert found["health_check_red_s"]["value_s"] == 30
+    assert found["health_check_red_s"]["value_s"] == 34
     assert found["dns_changed_s"] == {"value_s": None, "low_s": None, "because": "access denied"}
     assert found["first_success_s"]["value_s"] is None
     assert found["zone_ejected_s"]["value_s"] is None

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from sample_target import sample
 
+from harness.clock import ManualClock
 from harness.errors import Refused
 from harness.target import preflight as module
-from harness.target.preflight import judge_databases, judge_subnets, preflight
+from harness.target.preflight import Check, judge_databases, judge_subnets, preflight, settled
 from harness.target.prometheus import PrometheusGap
 
 PRIMARY = {"role": "primary", "status": "available", "zone": "a", "source": None}
@@ -55,6 +56,47 @@ def test_an_error_is_no_only_when_it_is_an_answer(monkeypatch, error: Exception,
     assert check.ok is ok
     assert check.detail
     assert check.hint
+
+
+GOOD = Check("prometheus", True, "28 of 28 targets up")
+GOING = Check("prometheus", False, "26 of 28 targets up", "why are they down?")
+SILENT = Check("prometheus", None, "no answer", "is it reachable?")
+WRONG = Check("account", False, "123, not 456", "set AWS_PROFILE")
+
+
+@pytest.mark.parametrize(
+    ("answers", "result", "asked", "waited_for"),
+    [
+        ([[GOOD]], GOOD, 1, 0),
+        ([[GOING], [GOING], [GOOD]], GOOD, 3, 1),
+        ([[SILENT], [GOOD]], GOOD, 2, 1),
+        ([[GOING]], GOING, 16, 1),
+        ([[SILENT]], SILENT, 16, 1),
+        ([[WRONG]], WRONG, 1, 0),
+    ],
+)
+def test_what_may_pass_by_itself_is_waited_for_a_while(
+    answers: list[list[Check]], result: Check, asked: int, waited_for: int
+) -> None:
+    clock, looks, told = ManualClock(), [], []
+
+    def look() -> list[Check]:
+        looks.append(clock.monotonic_s())
+        return answers[min(len(looks), len(answers)) - 1]
+
+    assert settled(look, clock, told.append) == [result]
+    assert (len(looks), len(told)) == (asked, waited_for)
+
+
+def test_nothing_is_waited_for_on_the_wrong_target() -> None:
+    looks: list[int] = []
+
+    def look() -> list[Check]:
+        looks.append(1)
+        return [GOING, WRONG]
+
+    assert settled(look, ManualClock(), lambda wrong: None) == [GOING, WRONG]
+    assert len(looks) == 1
 
 
 def _subnet(**changes: Any) -> dict[str, Any]:
