@@ -37,6 +37,7 @@ _STOP_DEADLINE_S = 1.0
 _DRAIN_DEADLINE_S = 1.0
 _TCP_ESTABLISHED = 1
 _TCP_SYN_SENT = 2
+_LISTEN = "0A"
 _REUSE = struct.pack("i", 1)
 
 
@@ -137,10 +138,14 @@ class Network:
             await asyncio.sleep(0.002)
 
     async def _until_drained(self, listeners: Iterable[Listener]) -> None:
-        """Wait until the resumed servers accept again: a SYN dropped now costs a client 1 s."""
+        """Wait until the resumed servers have emptied their accept queues.
+
+        Until then a client's SYN may still be dropped, and is sent again only after 1 s. Seen
+        from outside: connecting to find out would itself take the place that has come free.
+        """
         full = set(listeners)
         deadline = asyncio.get_running_loop().time() + _DRAIN_DEADLINE_S
-        while full := {li for li in full if _connect(li) == _TCP_SYN_SENT}:
+        while full := {li for li, length in accept_queues(full).items() if length}:
             if asyncio.get_running_loop().time() > deadline:
                 return
             await asyncio.sleep(0.005)
@@ -180,6 +185,31 @@ def _connect(listener: Listener) -> int:
             )
         # Loopback answers within the call: the state now tells what happened.
         return client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+
+def accept_queues(listeners: Iterable[Listener]) -> dict[Listener, int]:
+    """Connections waiting to be accepted, for each of ``listeners`` that something listens on.
+
+    From ``/proc/net/tcp``, where a listening socket's ``rx_queue`` is the length of its accept
+    queue and listening sockets come before all others.
+    """
+    wanted = {_hex_address(listener): listener for listener in listeners}
+    found: dict[Listener, int] = {}
+    with open("/proc/net/tcp") as table:
+        next(table)
+        for line in table:
+            _, local, _, state, queues, *_ = line.split()
+            if state != _LISTEN:
+                break
+            if local in wanted:
+                found[wanted[local]] = int(queues.partition(":")[2], 16)
+    return found
+
+
+def _hex_address(listener: Listener) -> str:
+    """As ``/proc/net/tcp`` writes it: the address as one integer of this machine's byte order."""
+    (packed,) = struct.unpack("=I", socket.inet_aton(listener[0]))
+    return f"{packed:08X}:{listener[1]:04X}"
 
 
 def _listen_dark(listener: Listener) -> socket.socket:

@@ -139,7 +139,7 @@ def test_a_process_killed_on_a_lost_node_starts_again_when_the_node_is_back(
     kube.call(kube.cluster.set_node_ready, "node-1", False)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not is_alive(pid))
-    assert pod["metadata"]["uid"] not in kube.call(kube.cluster.pod_pids)
+    wait_until(lambda: pod["metadata"]["uid"] not in kube.call(kube.cluster.pod_pids))
     kube.call(kube.cluster.set_node_ready, "node-1", True)
     wait_until(lambda: len(kube.endpoints()) == 2)
     assert pod["metadata"]["name"] in ready_names(kube)
