@@ -36,12 +36,20 @@ def lab() -> None:
 )
 @click.option("--owner", type=int, metavar="PID", help="Go down some time after this process ends.")
 @click.option("--base", type=click.IntRange(1, 254), help="Use 127.BASE.0.0/16.")
+@click.option(
+    "--network",
+    type=click.Choice(["stop", "nft"]),
+    default="stop",
+    show_default=True,
+    help="How lost zones are cut off: processes stopped, or (root only) packets dropped as well.",
+)
 @click.option("--foreground", is_flag=True, help="Stay until Ctrl-C, then take it down.")
 def up(
     time_scale: float,
     defects: tuple[str, ...],
     owner: int | None,
     base: int | None,
+    network: str,
     foreground: bool,
 ) -> None:
     """Start it and wait until every part is ready."""
@@ -53,6 +61,7 @@ def up(
             time_scale=time_scale,
             defects=defects,
             base=base,
+            network=network,
             owner=os.getpid() if foreground else owner,
         )
         click.echo(

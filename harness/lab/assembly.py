@@ -26,6 +26,7 @@ from harness.lab.health import HealthChecker
 from harness.lab.kube.cluster import Cluster, NodeSpec
 from harness.lab.layout import Layout
 from harness.lab.network import Network
+from harness.lab.packetfilter import PacketFilter
 from harness.lab.part import Part, http_get
 from harness.lab.postgres import Postgres
 from harness.lab.prometheus import Alertmanager, Prometheus
@@ -68,13 +69,15 @@ class Parts:
         clock: Clock,
         time_scale: float,
         defects: tuple[str, ...],
+        network: str = "stop",
     ) -> None:
         self.state_dir = state_dir
         self.layout = layout
         self.clock = clock
         self.time_scale = time_scale
         self.defects = defects
-        self.network = Network()
+        table = f"harness_lab_{layout.base}"
+        self.network = Network(PacketFilter(table) if network == "nft" else None)
         self.runner = ZygoteRunner(state_dir / "zygote.sock", state_dir / "logs" / "zygote.log")
         self.aws_process = self._aws()
         self.aws = AwsState(f"http://{layout.aws}:{names.AWS_PORT}")

@@ -95,10 +95,12 @@ def up(
     defects: Sequence[str] = (),
     owner: int | None = None,
     base: int | None = None,
+    network: str = "stop",
 ) -> Running:
     """Start a lab and wait until every part is ready.
 
-    ``owner``: the lab goes down by itself some time after this process ends. Raises
+    ``owner``: the lab goes down by itself some time after this process ends. ``network``: how
+    what is lost is cut off, ``stop`` or ``nft`` (:mod:`harness.lab.network`). Raises
     LabError with what to do when a part is missing, an address is taken, or the lab of
     ``state_dir`` is already up. Interrupting it takes the half-started lab down.
     """
@@ -122,7 +124,7 @@ def up(
     with lock:
         _clear(state_dir)
         process = _start_supervisor(
-            state_dir.resolve(), chosen, time_scale, defects, owner, lock_fd=lock.fileno()
+            state_dir.resolve(), chosen, time_scale, defects, owner, network, lock_fd=lock.fileno()
         )
     try:
         return _await_ready(process, state_dir)
@@ -146,11 +148,13 @@ def _start_supervisor(
     time_scale: float,
     defects: Sequence[str],
     owner: int | None,
+    network: str,
     *,
     lock_fd: int,
 ) -> subprocess.Popen[bytes]:
     argv = [sys.executable, "-m", "harness.lab.supervisor", "--state-dir", str(state_dir)]
     argv += ["--base", str(base), "--time-scale", str(time_scale), "--lock-fd", str(lock_fd)]
+    argv += ["--network", network]
     for defect in defects:
         argv += ["--defect", defect]
     if owner is not None:

@@ -1,15 +1,20 @@
-"""Black holes on loopback without root: connecting times out, as when a zone is lost.
+"""Black holes on loopback: connecting times out, as when a zone is lost.
 
 A process of a blocked group is stopped (SIGSTOP), so it answers nothing on connections
-it has. The kernel would still accept new ones on its behalf until the listener's accept
-queue is full, so the queue is filled: from then on SYN packets are dropped. Where
-nothing listens (the process had died) a listener of our own keeps the address dark,
+it has. What happens to packets depends on the mode.
+
+``stop`` needs no root. The kernel would still accept new ones on its behalf until the
+listener's accept queue is full, so the queue is filled: from then on SYN packets are
+dropped. Where nothing listens (the process had died) a listener of our own keeps the address dark,
 because a refusal would tell a client what a lost zone cannot.
 
 The fillers are closed at once: a closed connection keeps its place in the queue until
 it is accepted, so filling needs no descriptors, and a resumed server meets only
 connections at their end. Small backlogs (below a few hundred) still make blocking and
 resuming faster.
+
+``nft`` needs root. The kernel drops every packet to and from the addresses: nothing is
+acknowledged on connections that exist, and both ends go on retransmitting after the return.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import LabError
+from harness.lab.packetfilter import PacketFilter
 from harness.lab.proc import descendants
 
 Listener = tuple[str, int]
@@ -54,13 +60,9 @@ class Network:
     blocked groups comes back when the last of them is unblocked.
     """
 
-    def __init__(self, mode: str = "stop") -> None:
-        """Raises LabError for a ``mode`` other than ``stop``."""
-        if mode != "stop":
-            raise LabError(
-                f"the lab cannot cut networks with {mode!r}",
-                hint="use 'stop': it needs no root and makes connections time out all the same",
-            )
+    def __init__(self, packet_filter: PacketFilter | None = None) -> None:
+        """``packet_filter``: drop packets in the kernel (``nft``) instead of filling queues."""
+        self._filter = packet_filter
         self._groups: dict[str, _Group] = {}
         self._dark: dict[Listener, socket.socket] = {}
         self._lock = asyncio.Lock()
@@ -79,8 +81,11 @@ class Network:
         async with self._lock:
             entry = self._groups.setdefault(group, _Group())
             entry.listeners |= set(listeners)
+            if self._filter:
+                self._drop_dark(self._filter)
             await self._stop(pids, entry.pids)
-            await asyncio.to_thread(self._fill_all, list(listeners))
+            if not self._filter:
+                await asyncio.to_thread(self._fill_all, list(listeners))
 
     async def unblock(self, group: str) -> None:
         """Undo :meth:`block`; nothing happens for a group that is not blocked."""
@@ -89,6 +94,8 @@ class Network:
             if entry is None:
                 return
             others = list(self._groups.values())
+            if self._filter:
+                self._drop_dark(self._filter)
             for listener in entry.listeners - _union(g.listeners for g in others):
                 if dark := self._dark.pop(listener, None):
                     dark.close()
@@ -103,9 +110,17 @@ class Network:
         for group in self.blocked:
             await self.unblock(group)
 
+    def close(self) -> None:
+        """Give the packet filter back, if one is used."""
+        if self._filter:
+            self._filter.close()
+
     def dark(self, listener: Listener) -> bool:
         """Whether the address is cut off."""
         return any(listener in group.listeners for group in self._groups.values())
+
+    def _drop_dark(self, packet_filter: PacketFilter) -> None:
+        packet_filter.drop(host for g in self._groups.values() for host, _ in g.listeners)
 
     async def _stop(self, pids: Pids, stopped: set[tuple[int, int]]) -> None:
         """Stop the processes and their children until no new child is found.

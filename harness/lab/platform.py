@@ -87,6 +87,7 @@ class Platform:
         for timer in self._node_timers.values():
             timer.cancel()
         await self.parts.network.unblock_all()
+        self.parts.network.close()
 
     async def settled(self, deadline_s: float) -> None:
         """Wait until every pod is ready, the primary's health check green and DNS answers it."""

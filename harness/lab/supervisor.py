@@ -50,6 +50,7 @@ class Options:
     time_scale: float
     defects: tuple[str, ...]
     owner: int | None
+    network: str = "stop"
 
 
 class Supervisor:
@@ -61,7 +62,12 @@ class Supervisor:
         self.clock = SystemClock()
         self.stopping = asyncio.Event()
         self.parts = Parts(
-            options.state_dir, self.layout, self.clock, options.time_scale, options.defects
+            options.state_dir,
+            self.layout,
+            self.clock,
+            options.time_scale,
+            options.defects,
+            options.network,
         )
         self.platform = Platform(self.parts)
         self.control = ControlServer(self.layout, self.platform, self.stopping.set)
@@ -136,6 +142,7 @@ class Supervisor:
             "boot_s": round(boot_s, 2),
             "time_scale": self.options.time_scale,
             "defects": list(self.options.defects),
+            "network": self.options.network,
             "control": f"http://{self.layout.control}:{names.CONTROL_PORT}",
         }
         path = self.options.state_dir / "lab.json"
@@ -167,13 +174,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--time-scale", type=float, default=10.0)
     parser.add_argument("--defect", action="append", default=[])
     parser.add_argument("--owner", type=int)
+    parser.add_argument("--network", default="stop")
     # The lock of the base, inherited and held until this process ends, whatever way.
     parser.add_argument("--lock-fd", type=int, required=True)
     args = parser.parse_args(argv)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s"
     )
-    options = Options(args.state_dir, args.base, args.time_scale, tuple(args.defect), args.owner)
+    options = Options(
+        args.state_dir, args.base, args.time_scale, tuple(args.defect), args.owner, args.network
+    )
     # Whoever measures the lab goes before it: a late load generator proves nothing.
     os.nice(NICENESS)
     try:

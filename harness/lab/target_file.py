@@ -13,6 +13,7 @@ import yaml
 from harness.lab import layout as names
 from harness.lab.assembly import Parts
 from harness.lab.aws.seed import NODES_PER_ZONE
+from harness.lab.health import CONNECT_TIMEOUT_S, MIN_TIMEOUT_S
 from harness.lab.kube.cluster import kubeconfig
 from harness.lab.part import write_atomically
 
@@ -76,6 +77,8 @@ def _document(parts: Parts, time_scale: float, kubeconfig_path: Path) -> dict[st
         "hosted_zone_id": seed["hosted_zone_id"],
         "db_writer_host": names.DB_WRITER_HOST,
         "scrape_interval_s": 1.0,
+        # As the lab's checkers really wait: a second at least, however much time is scaled.
+        "check_connect_s": max(CONNECT_TIMEOUT_S, MIN_TIMEOUT_S * time_scale),
         "environment": {
             "KUBECONFIG": str(kubeconfig_path.resolve()),
             "AWS_ENDPOINT_URL": aws_url,

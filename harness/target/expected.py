@@ -24,8 +24,6 @@ DEADLINE_S = 4.0
 MULTI_AZ_S = (60.0, 120.0)
 #: Alias records have no TTL of their own; an alias to a load balancer uses its 60 s.
 ALIAS_TTL_S = 60.0
-#: Route 53 allows this long for a connection: against a black hole, that is when a check fails.
-CHECK_CONNECT_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -53,18 +51,23 @@ def expected(target: Target) -> dict[str, dict[str, Any]]:
     ``zone_back_s``, ``db_failover_s``, ``db_promoted_s``. ``value_s`` is the longest a
     healthy configuration takes, ``low_s`` the shortest; both None when unknown.
     """
-    return compute(read_live(target), target.time_scale)
+    return compute(read_live(target), target.time_scale, target.check_connect_s)
 
 
-def compute(live: Live, time_scale: float) -> dict[str, dict[str, Any]]:
-    """The expectations that follow from ``live``; pure."""
+def compute(
+    live: Live, time_scale: float, check_connect_s: float = 4.0
+) -> dict[str, dict[str, Any]]:
+    """The expectations that follow from ``live``; pure.
+
+    Against a black hole a check fails only once ``check_connect_s`` is over (Route 53: 4 s).
+    """
     scaled = f", divided by {time_scale:g} (time scale)" if time_scale != 1 else ""
     green, green_why = _product(
         live.check_interval_s, live.check_threshold, "Route 53 RequestInterval", "FailureThreshold"
     )
     # A refused connection fails at once; one that is never answered, after the time to connect.
-    red = None if green is None else green + CHECK_CONNECT_S
-    red_why = green_why and f"{green_why} + {CHECK_CONNECT_S:g} s to connect"
+    red = None if green is None else green + check_connect_s
+    red_why = green_why and f"{green_why} + {check_connect_s:g} s to connect"
     eject, eject_why = _product(
         live.target_interval_s,
         live.unhealthy_threshold,

@@ -79,6 +79,8 @@ class Target:
     #: path of ``service_url`` that answers 2xx when the service is up
     health_path: str = "/health"
     scrape_interval_s: float = 15.0
+    #: how long a health checker waits for a connection, before ``time_scale``; Route 53: 4 s
+    check_connect_s: float = 4.0
     #: environment that stock tools need to reach the target (KUBECONFIG, AWS_…)
     environment: Mapping[str, str] = field(default_factory=dict)
     simulates: tuple[str, ...] = ()

@@ -149,6 +149,8 @@ def _contradictions(target: Target) -> Iterator[tuple[tuple[Any, ...], str, str]
         yield ("time_scale",), "time_scale must be 1 (a real cloud) or more", "write `1`"
     if not target.scrape_interval_s > 0:
         yield ("scrape_interval_s",), "must be above 0", "as in the scrape configuration"
+    if not target.check_connect_s >= 0:
+        yield ("check_connect_s",), "must not be negative", "Route 53 waits for 4 s"
     if not target.health_path.startswith("/"):
         yield ("health_path",), "a path begins with `/`", "for example `/health`"
     for key in _URLS:

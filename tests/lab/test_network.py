@@ -17,6 +17,7 @@ import pytest
 from harness.errors import LabError
 from harness.lab import network
 from harness.lab.network import Network, accept_queues
+from harness.lab.packetfilter import PacketFilter
 
 PORT = 8080
 #: How long a client waits for a server that must be there: a busy machine is not a black hole.
@@ -233,6 +234,82 @@ def test_no_server_is_called_back_while_its_accept_queue_would_still_drop_client
     assert drained == [0] * 4
 
 
+PACKET_FILTER = """
+import asyncio, errno, fcntl, socket, struct
+from harness.lab.network import Network
+from harness.lab.packetfilter import PacketFilter
+
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+fcntl.ioctl(socket.socket(), SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+lost, other, nobody = ("127.104.42.1", 80), ("127.104.42.2", 80), ("127.104.42.3", 80)
+listeners = [socket.create_server(li) for li in (lost, other)]
+client = socket.create_connection(lost, 5)
+server, _ = listeners[0].accept()
+
+def connects(listener):
+    try:
+        socket.create_connection(listener, 0.2).close()
+    except TimeoutError:
+        return "timeout"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "open"
+
+def unacknowledged():
+    return client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[24]
+
+async def main():
+    net = Network(PacketFilter("harness_test"))
+    print(*map(connects, (lost, other, nobody)))
+    await net.block("zone", [], [lost, nobody])
+    await net.block("region", [], [lost])
+    print(*map(connects, (lost, other, nobody)))
+    client.sendall(b"into the dark")
+    await asyncio.sleep(0.1)
+    print("unacknowledged", unacknowledged())
+    await net.unblock("zone")
+    print(*map(connects, (lost, other, nobody)))
+    await net.unblock("region")
+    server.settimeout(5)
+    print(*map(connects, (lost, other, nobody)), server.recv(99).decode())
+    await net.block("zone", [], [lost])
+    net.close()
+    print(connects(lost))
+
+asyncio.run(main())
+"""
+
+
+def test_with_root_packets_are_dropped_in_the_kernel_and_never_after_the_filter_is_gone() -> None:
+    inside = ["unshare", "--map-root-user", "--net"]
+    allowed = subprocess.run([*inside, "true"], capture_output=True).returncode == 0
+    if not allowed:
+        with pytest.raises(LabError, match="--network"):
+            PacketFilter("harness_test")
+        return
+    ran = subprocess.run(
+        [*inside, sys.executable, "-c", PACKET_FILTER], capture_output=True, text=True, timeout=60
+    )
+    assert ran.stdout.splitlines() == [
+        "open open ECONNREFUSED",
+        "timeout open timeout",
+        "unacknowledged 1",
+        "timeout open ECONNREFUSED",
+        "open open ECONNREFUSED into the dark",
+        "open",
+    ], ran.stderr
+
+
+def test_without_the_right_to_filter_packets_it_says_what_to_do_instead() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", "import os; from harness.lab.packetfilter import PacketFilter\n"
+         "os.getuid() or os.setuid(65534); PacketFilter('x')"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert "cannot be used: not allowed" in ran.stderr
+    assert "leave --network away" in ran.stderr
+
+
 def test_another_process_with_a_recycled_pid_is_left_alone(
     servers: list[Servers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,8 +326,3 @@ def test_another_process_with_a_recycled_pid_is_left_alone(
 
     asyncio.run(outage())
     assert signalled == []
-
-
-def test_root_only_modes_are_refused_with_a_hint() -> None:
-    with pytest.raises(LabError, match="nft"):
-        Network(mode="nft")

@@ -178,6 +178,23 @@ def test_the_primary_region_fails_over_and_back(lab: Running) -> None:
     until(lambda: healthy(lab), 60, "lab healthy again")
 
 
+def test_with_root_the_kernel_drops_what_goes_to_a_lost_zone(tmp_path: Path) -> None:
+    state_dir = tmp_path / "state"
+    if os.geteuid() != 0:
+        with pytest.raises(LabError, match="leave --network away"):
+            handle.up(state_dir, network="nft")
+        assert not processes_of(state_dir)
+        return
+    with running_lab(state_dir, network="nft") as filtering:
+        database = Layout(filtering.base).db("us-east-1a")
+        undo = isolate(filtering, "us-east-1", "us-east-1a")
+        until(lambda: connects(database, layout.DB_PORT) == "timeout", 3, "zone out of reach")
+        assert answers(Layout(filtering.base).lb("us-west-2")) == 200
+        undo()
+        until(lambda: connects(database, layout.DB_PORT) == "open", 10, "zone back")
+        until(lambda: healthy(filtering), 40, "lab healthy again")
+
+
 def test_stopped_instances_take_their_node_away(lab: Running) -> None:
     ec2 = aws(lab, "ec2", "us-east-1")
     found = ec2.describe_instances(

@@ -63,6 +63,16 @@ def test_each_step_names_its_source() -> None:
     assert "documented 60–120 s" in found["db_failover_s"]["because"]
 
 
+def test_a_checker_that_waits_longer_turns_red_later_and_green_no_later() -> None:
+    usual, patient = compute(LAB, 10), compute(LAB, 10, check_connect_s=10)
+    assert (usual["health_check_red_s"]["value_s"], patient["health_check_red_s"]["value_s"]) == (
+        3.4,
+        4,
+    )
+    assert patient["first_success_s"]["value_s"] == 6
+    assert patient["health_check_green_s"] == usual["health_check_green_s"]
+
+
 def test_a_promotion_across_regions_has_no_documented_time() -> None:
     found = compute(AWS_DEFAULT, 1)["db_promoted_s"]
     assert found["value_s"] is None
