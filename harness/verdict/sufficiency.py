@@ -77,6 +77,10 @@ def _fault_gaps(case: Case) -> Iterable[Gap]:
                 yield Gap(f"chaos/{fault.name}", kind, phase, f"no {kind} of {fault.name}")
         if not case.actions(fault.name):
             yield Gap(f"chaos/{fault.name}", "fault.start", phase, f"no record of {fault.name}")
+        for action in case.actions(fault.name):
+            if action.undo and (action.undo_start_t is None or action.undo_done_t is None):
+                detail = f"no whole record of the undo of {action.action}"
+                yield Gap(f"chaos/{fault.name}", "undo", phase, detail)
 
 
 def _load_gaps(case: Case) -> Iterable[Gap]:
@@ -90,6 +94,10 @@ def _load_gaps(case: Case) -> Iterable[Gap]:
     number = len(names) if names else declared if isinstance(declared, int) else 1
     for name in sorted(names - tallied):
         yield Gap(f"load/{name}", "file", None, f"no tallies of worker {name}")
+    present = {event.source for event in case.evidence.events}
+    for name in sorted(tallied):
+        if f"load/{name}" not in present:
+            yield Gap(f"load/{name}", "source", None, f"no mark of worker {name}")
     if len(tallied) < int(number):
         yield Gap("load", "file", None, f"tallies of {len(tallied)} of {number} workers")
     ended = ends[0].data.get("workers_ended") if ends else None
@@ -124,9 +132,16 @@ def _observer_gaps(case: Case) -> Iterable[Gap]:
         yield Gap("watch", "observers", None, "no observer was declared")
     present = {event.source for event in case.evidence.events}
     spans = case.evidence.phases
+    for event in case.evidence.of_kind("watch.start"):
+        subjects = event.data.get("subjects")
+        for subject in subjects if isinstance(subjects, list) else ():
+            if not case.evidence.seen(str(subject)):
+                yield Gap(event.source, "sighting", None, f"{subject}: never seen")
     for source in sorted(declared | started):
         if source not in present:
             yield Gap(source, "source", None, "declared, and nothing of it recorded")
+        elif source not in started:
+            yield Gap(source, "watch.start", None, "what it was to watch is not recorded")
         elif spans and spans[-1].end_t is not None:
             quiet = case.silence(source, spans[0].start_t, spans[-1].end_t)
             if quiet:

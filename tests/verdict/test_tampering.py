@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.evidence.lines import sequence_gaps
+from harness.evidence.model import Event
 from harness.evidence.run import read_run
 from harness.plan.model import Plan
 from harness.verdict import Outcome, judge
@@ -86,6 +89,62 @@ def test_a_recorded_run_is_judged_as_expected(case: Path) -> None:
     told = " ".join(f.because for f in verdict.findings if f.outcome is not Outcome.PASS)
     for words in expected.get("says", []):
         assert words in told
+
+
+@pytest.mark.parametrize("pattern", ["history.jsonl", "tallies/*.jsonl", "ledger/*.jsonl"])
+def test_a_gap_shows_where_any_one_line_is_missing(run: Path, pattern: str) -> None:
+    for path in run.glob(pattern):
+        events = []
+        for number, line in enumerate(path.read_bytes().splitlines(), 1):
+            record = json.loads(line)
+            frame = [record.pop(key) for key in ("source", "seq", "t", "m", "kind")]
+            events.append(Event(*frame, record, number))
+        assert sequence_gaps(events, path.name) == []
+        for index, event in enumerate(events):
+            left = [other for other in events if other.source == event.source]
+            left.remove(event)
+            # Of a source with one line nothing is left; that it is missing is judged elsewhere.
+            assert not left or sequence_gaps(left, path.name), f"{path.name}:{index + 1}"
+
+
+def test_no_source_can_be_deleted_nor_all_of_a_kind_even_with_the_rest_numbered_anew(
+    run: Path,
+) -> None:
+    path = run / "history.jsonl"
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    assert outcome_of(run, lines) is Outcome.PASS
+    for source in sorted({line["source"] for line in lines}):
+        rest = [line for line in lines if line["source"] != source]
+        assert outcome_of(run, rest) is not Outcome.PASS, source
+    for kind, fault in sorted({(line["kind"], line.get("fault") or "") for line in lines}):
+        # Marks only spare a reader the tallies, which are judged.
+        if not kind.startswith("mark."):
+            rest = [x for x in lines if (x["kind"], x.get("fault") or "") != (kind, fault)]
+            assert outcome_of(run, rest) is not Outcome.PASS, (kind, fault)
+
+
+def test_no_subject_that_was_to_be_watched_can_be_deleted_even_with_the_rest_numbered_anew(
+    run: Path,
+) -> None:
+    lines = [json.loads(line) for line in (run / "history.jsonl").read_bytes().splitlines()]
+    declared = {s for line in lines if line["kind"] == "watch.start" for s in line["subjects"]}
+    assert {"health_check:us-east-1", "targets:us-east-1b", "db:files-db-west"} < declared
+    for subject in sorted(declared):
+        rest = [line for line in lines if line.get("subject") != subject]
+        assert outcome_of(run, rest) is not Outcome.PASS, subject
+
+
+def outcome_of(folder: Path, lines: list[dict[str, Any]]) -> Outcome:
+    """The outcome with this history, numbered as if nothing had ever been missing."""
+    numbers: Counter[str] = Counter()
+    written = []
+    for line in lines:
+        seq = numbers[line["source"]]
+        numbers[line["source"]] += 1
+        count = {"count": seq} if line["kind"] == "source.end" else {}
+        written.append(json.dumps({**line, "seq": seq, **count}))
+    (folder / "history.jsonl").write_text("\n".join(written) + "\n")
+    return outcome(folder)
 
 
 @pytest.mark.timeout(300)
