@@ -77,7 +77,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class RangeAnswer:
-    """A range query's answer, nothing dropped.
+    """A range query's answer, nothing dropped; ``step_s`` is 0 for samples as scraped.
 
     ``result``: ``[{"labels": {...}, "points": [[t, "value"], ...]}, ...]`` with values as
     the strings Prometheus sent (``"NaN"`` stays ``"NaN"``); times in wall seconds.
@@ -163,19 +163,18 @@ class PrometheusReader:
             lambda: self._connect.custom_query_range(query, *day, f"{step_s:g}", params=exact),
             query,
         )
-        data = _data(body, "matrix", query)
-        try:
-            result = [
-                {
-                    "labels": dict(series["metric"]),
-                    "points": [[float(t), str(v)] for t, v in series["values"]],
-                }
-                for series in data
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise PrometheusGap("bad-answer", f"malformed series: {error!r}", query) from error
-        warnings = _warnings(body)
-        return RangeAnswer(query, start, end, step_s, body["status"], warnings, result)
+        return _range_answer(body, query, start, end, step_s)
+
+    def samples(self, selector: str, start: float, end: float) -> RangeAnswer:
+        """The samples of ``selector`` as they were scraped, after ``start`` up to ``end``.
+
+        Unlike :meth:`range` each point has the instant of its scrape, and none is repeated.
+        Warnings and raising as there.
+        """
+        query = f"{selector}[{max(1, round((end - start) * 1000))}ms]"
+        at = {"time": f"{end:.3f}"}
+        body = self._fetch(lambda: self._connect.custom_query(query, params=at), query)
+        return _range_answer(body, query, start, end, 0.0)
 
     def alerts(self) -> list[dict[str, Any]]:
         """Alerts pending or firing now: ``[{"labels", "annotations", "state", …}]``."""
@@ -350,6 +349,23 @@ def _judge_answer(capture: _Capture, query: str) -> dict[str, Any]:
     if body["status"] == "error":
         raise PrometheusGap("error", str(said or "no reason given"), query)
     return body
+
+
+def _range_answer(
+    body: Mapping[str, Any], query: str, start: float, end: float, step_s: float
+) -> RangeAnswer:
+    data = _data(body, "matrix", query)
+    try:
+        result = [
+            {
+                "labels": dict(series["metric"]),
+                "points": [[float(t), str(v)] for t, v in series["values"]],
+            }
+            for series in data
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise PrometheusGap("bad-answer", f"malformed series: {error!r}", query) from error
+    return RangeAnswer(query, start, end, step_s, body["status"], _warnings(body), result)
 
 
 def _data(body: Mapping[str, Any], kind: str, query: str) -> list[dict[str, Any]]:

@@ -1,11 +1,13 @@
-"""Client and Prometheus side by side: two views of the same seconds must tell the same.
+"""Client and Prometheus side by side: two views of the same time must tell the same.
 
 Prometheus counts what the gateways answered; so do the clients, by the header that says
-who served. A counter is read at scrapes, up to one interval old, and a client's arrivals
-are counted at their planned second, so at the edges of a window some fall on either side.
-Where the two differ by more than that and the plan's tolerance, one of them is wrong and
-nothing built on them is sure. What Prometheus cannot tell (no answer, empty, NaN, partial,
-scrapes missing) is unknown, never agreement; so is a phase too short for its scrapes.
+who served. Counters are known at their scrapes, so the clients' answers are added up
+between the same two instants: from the scrapes before the phase to the last scrapes in it.
+What stays unsure is chance at the two edges (clients count by whole seconds, gateways are
+scraped one after another) and enters the interval of the difference. Only an interval
+wholly within the plan's tolerance is agreement. One wholly outside says that one of the
+two is wrong, and nothing built on them is sure. What Prometheus cannot tell (no answer, empty, NaN,
+partial, scrapes missing) is unknown, never agreement.
 """
 
 from __future__ import annotations
@@ -26,9 +28,8 @@ BUCKETS = "gateway_latency_bucket"
 #: What the gateways serve besides the traffic that is counted.
 _NOT_TRAFFIC = frozenset({"", "token", "health", "metrics", "other"})
 _MISSED_STEPS = 2.5
-_SIGMAS = 5.0
-#: Where the edges of a window may hide more than this share of it, nothing is compared.
-_TOO_WIDE = 0.25
+#: 99 % of a normal distribution lies within so many standard deviations of its mean.
+_SIGMAS = 2.576
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class View:
     errors: float = 0.0
     below_200ms: Share | None = None
     why_not: str = ""
+    #: the instants between which this was counted, as means over the counters
+    start_t: float = 0.0
+    end_t: float = 0.0
+    #: what counters that ended in the phase may have counted after their last scrape
+    unseen: float = 0.0
 
     @property
     def error_rate(self) -> float | None:
@@ -47,7 +53,7 @@ class View:
 
 
 def view(case: Case, phase: str) -> View:
-    """Prometheus's view of the whole seconds of ``phase``."""
+    """Prometheus's view of ``phase``, from scrape to scrape."""
     seconds = case.seconds(phase)
     if not seconds:
         return View(why_not="the phase did not run to its end")
@@ -55,53 +61,65 @@ def view(case: Case, phase: str) -> View:
     problem = _unusable(series, REQUESTS, seconds)
     if series is None or problem:
         return View(why_not=problem)
-    requests = errors = 0.0
+    grown: list[tuple[SeriesLine, Growth]] = []
     for line in series.result:
         if line.labels.get("op", "") in _NOT_TRAFFIC:
             continue
-        increase = _increase(line, seconds, series.step_s)
-        if increase is None:
+        growth = _growth(line, seconds, series.step_s)
+        if growth is None:
             name = line.labels.get("instance", "a series")
             return View(why_not=f"{REQUESTS}: {name} is not a number, or misses scrapes")
-        requests += increase
-        if line.labels.get("code", "").startswith("5"):
-            errors += increase
+        grown.append((line, growth))
+    requests = sum(growth.count for _, growth in grown)
     if requests == 0:
         return View(why_not=f"{REQUESTS}: no request was counted")
-    return View(requests, errors, _below(case, seconds))
+    return View(
+        requests=requests,
+        errors=sum(g.count for line, g in grown if line.labels.get("code", "").startswith("5")),
+        below_200ms=_below(case, seconds),
+        start_t=sum(g.count * g.start_t for _, g in grown) / requests,
+        end_t=sum(g.count * g.end_t for _, g in grown) / requests,
+        unseen=sum(g.unseen for _, g in grown),
+    )
 
 
 def judge_agreement(case: Case, objective: Agreement, phase: str) -> Finding:
     """Answers counted by clients and by Prometheus, within the plan's tolerance."""
     seen = view(case, phase)
-    required = f"within {objective.within:.1%} and one scrape interval at each edge"
+    required = f"within {objective.within:.1%}, with 99 % confidence"
     evidence = ("tallies/", f"series/{REQUESTS}.json")
-    counts = case.counts(phase)
-    answered = sum(cell.n for cell in counts.cells if cell.region)
+    answered = _answered_between(case, seen.start_t, seen.end_t)
+
+    def finding(outcome: Outcome, because: str, measured: Measured | None = None) -> Finding:
+        return Finding(objective.text, phase, outcome, measured, required, because, evidence)
+
     if seen.why_not or not answered:
-        because = seen.why_not or "no client was answered by a gateway"
-        return Finding(objective.text, phase, Outcome.UNKNOWN, None, required, because, evidence)
-    # Both ends of the window are read on the same grid: they miss at most one interval in
-    # length, and what shifts in and out at the two edges is chance.
-    per_interval = case.scrape_interval_s * case.plan.traffic.rate
-    edge = per_interval + _SIGMAS * math.sqrt(4 * per_interval)
-    difference = seen.requests - answered
-    share = difference / answered
-    spread = edge / answered
+        return finding(Outcome.UNKNOWN, seen.why_not or "no client was answered by a gateway")
+    # At each edge an arrival falls on either side by chance: within a second of the clients'
+    # count, and within the scrapes, which are spread over one interval. The variance of a
+    # Poisson count so divided is at most a quarter of it.
+    rate = answered / (seen.end_t - seen.start_t)
+    chance = _SIGMAS * math.sqrt(2 * rate * (1.0 + case.scrape_interval_s) / 4)
+    spread = (chance + case.counts(phase).unaccounted + seen.unseen) / answered
+    share = (seen.requests - answered) / answered
     measured = Measured(share, share - spread, share + spread, "of the clients' count")
-    if spread > _TOO_WIDE:
-        because = f"the phase is too short for scrapes every {case.scrape_interval_s:g} s to tell"
-        return Finding(
-            objective.text, phase, Outcome.UNKNOWN, measured, required, because, evidence
-        )
-    allowed = objective.within * answered + edge + counts.unaccounted
-    because = f"Prometheus counted {seen.requests:.0f} answers, clients {answered}"
-    if abs(difference) > allowed:
+    because = f"Prometheus counted {seen.requests:.0f} answers, clients {answered:.0f}"
+    if abs(share) + spread <= objective.within:
+        return finding(Outcome.PASS, because, measured)
+    if abs(share) - spread > objective.within:
         because += f": they differ by more than both can explain; suspect {REQUESTS} or the tallies"
-        return Finding(
-            objective.text, phase, Outcome.UNKNOWN, measured, required, because, evidence
-        )
-    return Finding(objective.text, phase, Outcome.PASS, measured, required, because, evidence)
+    else:
+        because += ": too few, with scrapes so far apart, to tell"
+    return finding(Outcome.UNKNOWN, because, measured)
+
+
+def _answered_between(case: Case, start_t: float, end_t: float) -> float:
+    """Answers of gateways that clients counted between two instants; seconds cut evenly."""
+    total = 0.0
+    for second in range(math.floor(start_t), math.ceil(end_t)):
+        answered = sum(cell.n for cell in case.by_second.at(second).cells if cell.region)
+        total += answered * (min(second + 1, end_t) - max(second, start_t))
+    return total
 
 
 def _unusable(series: Series | None, name: str, seconds: range) -> str:
@@ -129,29 +147,46 @@ def _unusable(series: Series | None, name: str, seconds: range) -> str:
     return ""
 
 
-def _increase(line: SeriesLine, seconds: range, step_s: float) -> float | None:
+@dataclass(frozen=True)
+class Growth:
+    """How much a counter grew between two of its scrapes; ``unseen`` may have come after."""
+
+    count: float
+    start_t: float
+    end_t: float
+    unseen: float = 0.0
+
+
+def _growth(line: SeriesLine, seconds: range, step_s: float) -> Growth | None:
     """Growth of a counter over ``seconds``, resets added up; None when it cannot be told.
 
-    A line that begins inside the window began at zero: a label set appears with its
-    first count.
+    From its last scrape before them to its last within. A line that begins inside began at
+    zero: a label set appears with its first count.
     """
-    points = [(t, v) for t, v in line.points if seconds.start - step_s <= t <= seconds.stop]
-    if not points:
-        return 0.0
+    farthest_s = _MISSED_STEPS * step_s
+    until = [(t, v) for t, v in line.points if t <= seconds.stop]
+    points = [(t, v) for t, v in until if t > seconds.start]
+    before = [(t, v) for t, v in until if t <= seconds.start][-1:]
+    if not points and (not before or before[0][0] < seconds.stop - farthest_s):
+        return Growth(0.0, float(seconds.start), float(seconds.stop))
+    points = [*before, *points]
     values = []
     for _, text in points:
         value = _number(text)
         if value is None:
             return None
         values.append(value)
-    for (a, _), (b, _) in itertools.pairwise(points):
-        if b - a > _MISSED_STEPS * step_s:
-            return None
-    began_inside = points[0][0] >= seconds.start and points[0] == line.points[0]
-    grown = values[0] if began_inside else 0.0
-    for before, after in itertools.pairwise(values):
-        grown += after - before if after >= before else after
-    return grown
+    if any(b - a > farthest_s for (a, _), (b, _) in itertools.pairwise(points)):
+        return None
+    count = 0.0 if before else values[0]
+    for earlier, later in itertools.pairwise(values):
+        count += later - earlier if later >= earlier else later
+    start_t = points[0][0] if before else float(seconds.start)
+    end_t = points[-1][0]
+    if end_t >= seconds.stop - farthest_s:
+        return Growth(count, start_t, end_t)
+    unseen = count / max(step_s, end_t - start_t) * farthest_s
+    return Growth(count, start_t, float(seconds.stop), unseen)
 
 
 def _number(text: str) -> float | None:
@@ -171,10 +206,10 @@ def _below(case: Case, seconds: range) -> Share | None:
     for line in series.result:
         if line.labels.get("op", "") in _NOT_TRAFFIC:
             continue
-        increase = _increase(line, seconds, series.step_s)
-        if increase is None:
+        growth = _growth(line, seconds, series.step_s)
+        if growth is None:
             return None
-        sums[_bound(line.labels)] = sums.get(_bound(line.labels), 0.0) + increase
+        sums[_bound(line.labels)] = sums.get(_bound(line.labels), 0.0) + growth.count
     if sums["+Inf"] <= 0:
         return None
     share = min(1.0, sums["0.2"] / sums["+Inf"])

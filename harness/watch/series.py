@@ -29,6 +29,9 @@ POINTS_MAX = 11_000
 #: Seconds one range query may take.
 QUERY_DEADLINE_S = 10.0
 
+#: Length of the pieces in which samples are asked for.
+SAMPLES_PIECE_S = 600.0
+
 #: name → query; what the judge and the report read.
 SERIES: dict[str, str] = {
     "gateway_requests": 'http_requests_total{service="gateway"}',
@@ -40,6 +43,8 @@ SERIES: dict[str, str] = {
     "store_replication_pending": "store_replication_pending",
     "alerts": "ALERTS",
 }
+#: Counters that are compared with the clients' counts: kept as scraped, each with its instant.
+AS_SCRAPED = frozenset({"gateway_requests", "gateway_latency_bucket"})
 
 
 @dataclass(frozen=True)
@@ -97,20 +102,27 @@ def fetch(
     step_s: float,
     clock: Clock,
 ) -> Fetched:
-    """The range of one query, asked in pieces small enough for Prometheus."""
+    """The range of one query, asked in pieces small enough for Prometheus.
+
+    One of :data:`AS_SCRAPED` is a plain selector, of which the samples are kept.
+    """
     from harness.target.prometheus import PrometheusGap
 
     merged: dict[str, dict[str, Any]] = {}
     warnings: list[str] = []
     status, error = "success", None
     try:
-        for piece_start, piece_end in pieces(start, end, step_s):
-            answer = reader.range(query, piece_start, piece_end, step_s)
+        if name in AS_SCRAPED:
+            answers = (reader.samples(query, *piece) for piece in samples_pieces(start, end))
+        else:
+            answers = (reader.range(query, *p, step_s) for p in pieces(start, end, step_s))
+        for answer in answers:
             warnings += [w for w in answer.warnings if w not in warnings]
             for series in answer.result:
                 key = json.dumps(series["labels"], sort_keys=True)
                 kept = merged.setdefault(key, {"labels": series["labels"], "points": []})
-                kept["points"] += series["points"]
+                last_t = kept["points"][-1][0] if kept["points"] else -math.inf
+                kept["points"] += [point for point in series["points"] if point[0] > last_t]
     except PrometheusGap as gap:
         status, error = "error", f"{gap.reason}: {gap.detail}"
     result = [merged[key] for key in sorted(merged)]
@@ -123,6 +135,14 @@ def pieces(start: float, end: float, step_s: float) -> Iterator[tuple[float, flo
     for first in range(0, points, POINTS_MAX):
         last = min(points, first + POINTS_MAX) - 1
         yield round(start + first * step_s, 3), round(start + last * step_s, 3)
+
+
+def samples_pieces(start: float, end: float) -> Iterator[tuple[float, float]]:
+    """``(start, end)`` of consecutive pieces; what lies on an edge may be in both."""
+    count = max(1, math.ceil((end - start) / SAMPLES_PIECE_S))
+    for index in range(count):
+        first = start + index * SAMPLES_PIECE_S
+        yield round(first, 3), round(min(end, first + SAMPLES_PIECE_S), 3)
 
 
 def _run_start(run_dir: Path) -> float:

@@ -115,6 +115,28 @@ def test_each_series_of_a_vector_is_judged_not_only_the_first() -> None:
     assert caught.value.reason == "nan"
 
 
+def test_samples_come_with_the_instants_of_their_scrapes() -> None:
+    line = {"metric": {"zone": "a"}, "values": [[NOW - 1.217, "3"], [NOW - 0.22, "NaN"]]}
+    with serving(reply(success([line], "matrix", warnings=["one shard"]))) as (reader, standin):
+        answer = reader.samples('x{zone="a"}', NOW - 2.5, NOW)
+    assert answer.result == [{"labels": {"zone": "a"}, "points": line["values"]}]
+    assert answer.warnings == ("one shard",)
+    (_, asked), *_ = standin.asked
+    assert (asked["query"], asked["time"]) == ('x{zone="a"}[2500ms]', f"{NOW:.3f}")
+
+
+@pytest.mark.parametrize(
+    "case", [b for b in BAD if BAD[b][1] in ("error", "bad-answer", "timeout")]
+)
+def test_bad_samples_are_a_gap(case: str) -> None:
+    script, reason = BAD[case]
+    if case == "a matrix":
+        script = reply(success([], "vector"))
+    with serving(script) as (reader, _), pytest.raises(PrometheusGap) as caught:
+        reader.samples("x", NOW - 1, NOW)
+    assert caught.value.reason == reason
+
+
 def test_a_scalar_is_one_sample() -> None:
     with serving(reply(success([NOW, "42"], "scalar"))) as (reader, _):
         assert reader.instant("scalar(x)").value == 42

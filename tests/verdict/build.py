@@ -230,6 +230,7 @@ class Day:
             self.see("dns", 98.5, dns, [EAST])
 
     def _marks(self) -> None:
+        self.say("load/w0", 0.1, "mark.region", **{"from": "", "to": EAST})
         if self.dns_fails_over:
             self.say("load/w0", 80.1, "mark.region", **{"from": EAST, "to": WEST})
             if self.db_promoted:
@@ -281,7 +282,10 @@ class Day:
         counted = dict.fromkeys(points, 0)
         for offset in range(-1, LAST + 3):
             for zone in points:
-                points[zone].append((T0 + offset + 0.3, str(counted[zone])))
+                # Scraped when three tenths of the second's answers have been given.
+                cells = self.seconds[offset].cells if offset in self.seconds else ()
+                begun = round(0.3 * sum(cell.n for cell in cells if cell.zone == zone))
+                points[zone].append((T0 + offset + 0.3, str(counted[zone] + begun)))
             second = self.seconds.get(offset)
             for cell in second.cells if second else ():
                 if cell.zone:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import pytest
 
 from harness.verdict import Finding, Outcome, judge
-from tests.verdict.build import Day, plan
+from tests.verdict.build import T0, Day, plan
 
 
 def agreement(day: Day) -> Finding:
@@ -27,7 +28,22 @@ def test_equal_counts_agree() -> None:
     assert finding.measured.low < 0 < (finding.measured.high or 0)
 
 
-@pytest.mark.parametrize("share", [0.88, 1.15])
+@pytest.mark.parametrize("share", [0.993, 1.007])
+def test_a_difference_within_the_tolerance_is_agreement(share: float) -> None:
+    finding = agreement(scaled(share))
+    assert finding.outcome is Outcome.PASS
+    assert finding.measured and finding.measured.low and finding.measured.high
+    assert -0.02 <= finding.measured.low < share - 1 < finding.measured.high <= 0.02
+
+
+@pytest.mark.parametrize("share", [0.982, 1.018])
+def test_a_difference_that_chance_may_have_hidden_is_unknown(share: float) -> None:
+    finding = agreement(scaled(share))
+    assert finding.outcome is Outcome.UNKNOWN
+    assert "too few" in finding.because
+
+
+@pytest.mark.parametrize("share", [0.88, 0.97, 1.03, 1.15])
 def test_counts_that_differ_by_more_than_both_can_explain_are_unknown(share: float) -> None:
     finding = agreement(scaled(share))
     assert finding.outcome is Outcome.UNKNOWN
@@ -112,6 +128,37 @@ def test_a_pod_that_appears_in_the_window_began_at_zero() -> None:
     new = dataclasses.replace(old, labels={**old.labels, "instance": "new"}, points=after)
     day.change_requests(result=(dataclasses.replace(old, points=before), *lines[1:], new))
     assert agreement(day).because == agreement(Day()).because
+
+
+def test_what_a_pod_may_have_counted_after_its_last_scrape_widens_the_interval() -> None:
+    """A pod that leaves in mid-phase takes its last answers with it, scraped by nobody."""
+    day = Day()
+    lines = day.series["gateway_requests"].result
+    at_20 = next(float(v) for t, v in lines[0].points if t > T0 + 20)
+    gone = lines[0].points[: [float(v) for _, v in lines[0].points].index(at_20) + 1]
+    rest = tuple((t, str(float(v) - at_20)) for t, v in lines[0].points if float(v) > at_20)
+    moved = dataclasses.replace(
+        lines[0], labels={**lines[0].labels, "instance": "new"}, points=rest
+    )
+    day.change_requests(result=(dataclasses.replace(lines[0], points=gone), *lines[1:], moved))
+    whole, left = agreement(Day()).measured, agreement(day).measured
+    assert whole and left and whole.value == pytest.approx(left.value, abs=0.005)
+    assert (left.high or 0) - (left.low or 0) > 2 * ((whole.high or 0) - (whole.low or 0))
+
+
+def test_counts_are_compared_between_the_scrapes_and_not_between_whole_seconds() -> None:
+    """The same answers, scraped at another moment of each second, agree as well."""
+    day = Day()
+    shifted = []
+    for line in day.series["gateway_requests"].result:
+        steps = [float(b) - float(a) for (_, a), (_, b) in itertools.pairwise(line.points)]
+        later = [float(v) + 0.6 * step for (_, v), step in zip(line.points, steps, strict=False)]
+        points = tuple((t + 0.6, str(v)) for (t, _), v in zip(line.points, later, strict=False))
+        shifted.append(dataclasses.replace(line, points=points))
+    finding = agreement(day.change_requests(result=tuple(shifted)))
+    assert finding.outcome is Outcome.PASS
+    assert finding.measured and finding.measured.low and finding.measured.high
+    assert finding.measured.low < 0 < finding.measured.high
 
 
 def test_what_is_not_traffic_is_not_counted() -> None:

@@ -23,6 +23,12 @@ def answer(path, query, to, over) -> None:
     if query["query"] == "bad":
         send(to, b'{"status":"error","error":"boom"}', status="422 Unprocessable")
         return
+    if "[" in query["query"]:
+        end = float(query["time"])
+        start = end - float(query["query"].partition("[")[2].removesuffix("ms]")) / 1000
+        points = [[start, "1"], [start + 0.217, "2"], [end, "3"]]
+        send(to, success([{"metric": {"zone": "a"}, "values": points}], "matrix"))
+        return
     points = [[float(query["start"]), "1"], [float(query["end"]), "NaN"]]
     warnings = {"warnings": ["slow shard"]} if query["query"] == "odd" else {}
     send(to, success([{"metric": {"zone": "a"}, "values": points}], "matrix", **warnings))
@@ -89,6 +95,25 @@ def test_pieces_cover_the_grid_once_and_stay_below_the_limit(duration_s: float) 
         assert count <= POINTS_MAX
         seen += [first + n for n in range(count)]
     assert seen == [NOW + n for n in range(int(duration_s) + 1)]
+
+
+def test_counters_are_kept_as_scraped_and_no_sample_twice(tmp_path: Path) -> None:
+    standin = Standin(answer)
+    target = sample(prometheus_url=standin.url)
+    try:
+        clock = ManualClock(NOW + 700)
+        table = {"gateway_requests": 'requests{service="gateway"}'}
+        fetch_series(target, tmp_path, clock, start=NOW, table=table)
+        asked = [query["query"] for _, query in standin.asked]
+    finally:
+        standin.close()
+    found, _ = read_series(tmp_path / "series")
+    assert asked == [
+        'requests{service="gateway"}[600000ms]',
+        'requests{service="gateway"}[100000ms]',
+    ]
+    (line,) = found["gateway_requests"].result
+    assert [round(t - NOW, 3) for t, _ in line.points] == [0, 0.217, 600, 600.217, 700]
 
 
 def test_pieces_of_one_series_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
