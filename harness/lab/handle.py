@@ -8,6 +8,7 @@ whatever way the supervisor ends.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -214,6 +215,9 @@ def down(state_dir: Path) -> bool:
         pass
     finally:
         os.close(fd)
+    # If we started it ourselves: not even an entry in the process table is left.
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(running.pid, os.WNOHANG)
     return True
 
 

@@ -224,8 +224,9 @@ def test_two_labs_do_not_collide_and_a_killed_supervisor_leaves_nothing(
 
 def test_going_down_leaves_nothing(tmp_path: Path) -> None:
     state_dir = tmp_path / "state"
-    with running_lab(state_dir):
+    with running_lab(state_dir) as running:
         assert len(processes_of(state_dir)) > 5
+    assert not Path("/proc", str(running.pid)).exists(), "not even as a zombie"
     until(lambda: not processes_of(state_dir), 3, "every process gone")
     assert not (state_dir / "lab.json").exists()
 
