@@ -2,7 +2,7 @@
 
 Prometheus counts what the gateways answered; so do the clients, by the header that says
 who served. Counters are known at their scrapes, so the clients' answers are added up
-between the same two instants: from the scrapes before the phase to the last scrapes in it.
+between the same two instants: from the first scrapes in the phase to the last.
 What stays unsure is chance at the two edges (clients count by whole seconds, gateways are
 scraped one after another) and enters the interval of the difference. Only an interval
 wholly within the plan's tolerance is agreement. One wholly outside says that one of the
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.evidence.model import Series, SeriesLine
@@ -61,26 +61,32 @@ def view(case: Case, phase: str) -> View:
     problem = _unusable(series, REQUESTS, seconds)
     if series is None or problem:
         return View(why_not=problem)
-    grown: list[tuple[SeriesLine, Growth]] = []
-    for line in series.result:
-        if line.labels.get("op", "") in _NOT_TRAFFIC:
-            continue
-        growth = _growth(line, seconds, series.step_s)
+    traffic = [x for x in series.result if x.labels.get("op", "") not in _NOT_TRAFFIC]
+    pods = []
+    for name, lines in _by_instance(traffic).items():
+        growth = _growth(lines, seconds, series.step_s)
         if growth is None:
-            name = line.labels.get("instance", "a series")
             return View(why_not=f"{REQUESTS}: {name} is not a number, or misses scrapes")
-        grown.append((line, growth))
-    requests = sum(growth.count for _, growth in grown)
+        pods.append(growth)
+    requests = sum(pod.total for pod in pods)
     if requests == 0:
         return View(why_not=f"{REQUESTS}: no request was counted")
     return View(
         requests=requests,
-        errors=sum(g.count for line, g in grown if line.labels.get("code", "").startswith("5")),
+        errors=sum(pod.sum_where("code", lambda code: code.startswith("5")) for pod in pods),
         below_200ms=_below(case, seconds),
-        start_t=sum(g.count * g.start_t for _, g in grown) / requests,
-        end_t=sum(g.count * g.end_t for _, g in grown) / requests,
-        unseen=sum(g.unseen for _, g in grown),
+        start_t=_mean([(pod.start_t, pod.total) for pod in pods], float(seconds.start)),
+        end_t=_mean([(pod.end_t, pod.total) for pod in pods], float(seconds.stop)),
+        unseen=sum(pod.unseen for pod in pods),
     )
+
+
+def _mean(weighted: list[tuple[float | None, float]], otherwise: float) -> float:
+    """Mean of the instants that are known, by weight."""
+    known = [(t, weight) for t, weight in weighted if t is not None and weight > 0]
+    if not known:
+        return otherwise
+    return sum(t * weight for t, weight in known) / sum(weight for _, weight in known)
 
 
 def judge_agreement(case: Case, objective: Agreement, phase: str) -> Finding:
@@ -149,44 +155,80 @@ def _unusable(series: Series | None, name: str, seconds: range) -> str:
 
 @dataclass(frozen=True)
 class Growth:
-    """How much a counter grew between two of its scrapes; ``unseen`` may have come after."""
+    """How much one pod's counters grew between two of its scrapes.
 
-    count: float
-    start_t: float
-    end_t: float
+    ``start_t`` is None for a pod that appeared meanwhile and began at zero, ``end_t`` for
+    one that disappeared; it may then have counted ``unseen`` more after its last scrape.
+    """
+
+    counts: tuple[tuple[Mapping[str, str], float], ...]
+    start_t: float | None
+    end_t: float | None
     unseen: float = 0.0
 
+    @property
+    def total(self) -> float:
+        return sum(count for _, count in self.counts)
 
-def _growth(line: SeriesLine, seconds: range, step_s: float) -> Growth | None:
-    """Growth of a counter over ``seconds``, resets added up; None when it cannot be told.
+    def sum_where(self, label: str, wanted: Callable[[str], bool]) -> float:
+        """The growth of the counters whose ``label`` is wanted."""
+        return sum(count for labels, count in self.counts if wanted(labels.get(label, "")))
 
-    From its last scrape before them to its last within. A line that begins inside began at
-    zero: a label set appears with its first count.
+
+def _by_instance(lines: Iterable[SeriesLine]) -> dict[str, list[SeriesLine]]:
+    found: dict[str, list[SeriesLine]] = {}
+    for line in lines:
+        found.setdefault(line.labels.get("instance", "a series"), []).append(line)
+    return found
+
+
+def _growth(lines: list[SeriesLine], seconds: range, step_s: float) -> Growth | None:
+    """Growth of one pod's counters over ``seconds``, resets added up; None if it cannot be told.
+
+    From the pod's first scrape in them to its last. All its counters are scraped at once, so
+    one that is not there yet is at zero: a label set appears with its first count.
     """
     farthest_s = _MISSED_STEPS * step_s
-    until = [(t, v) for t, v in line.points if t <= seconds.stop]
-    points = [(t, v) for t, v in until if t > seconds.start]
-    before = [(t, v) for t, v in until if t <= seconds.start][-1:]
-    if not points and (not before or before[0][0] < seconds.stop - farthest_s):
-        return Growth(0.0, float(seconds.start), float(seconds.stop))
-    points = [*before, *points]
-    values = []
-    for _, text in points:
-        value = _number(text)
-        if value is None:
-            return None
-        values.append(value)
-    if any(b - a > farthest_s for (a, _), (b, _) in itertools.pairwise(points)):
+    scrapes = sorted({t for line in lines for t, _ in line.points})
+    inside = [t for t in scrapes if seconds.start <= t <= seconds.stop]
+    if not inside:
+        known = any(seconds.start - farthest_s <= t <= seconds.stop + farthest_s for t in scrapes)
+        return None if known and len(seconds) > farthest_s else Growth((), None, None)
+    if any(b - a > farthest_s for a, b in itertools.pairwise(inside)):
         return None
-    count = 0.0 if before else values[0]
-    for earlier, later in itertools.pairwise(values):
-        count += later - earlier if later >= earlier else later
-    start_t = points[0][0] if before else float(seconds.start)
-    end_t = points[-1][0]
-    if end_t >= seconds.stop - farthest_s:
-        return Growth(count, start_t, end_t)
-    unseen = count / max(step_s, end_t - start_t) * farthest_s
-    return Growth(count, start_t, float(seconds.stop), unseen)
+    late = inside[0] > seconds.start + farthest_s
+    if late and scrapes[0] < inside[0]:
+        return None
+    counts = []
+    for line in lines:
+        values = [(t, _number(text)) for t, text in line.points if inside[0] <= t <= inside[-1]]
+        count = _increase(values, inside, began_at_zero=late)
+        if count is None:
+            return None
+        counts.append((line.labels, count))
+    start_t = None if late else inside[0]
+    if inside[-1] >= seconds.stop - farthest_s:
+        return Growth(tuple(counts), start_t, inside[-1])
+    rate = sum(count for _, count in counts) / max(step_s, inside[-1] - inside[0])
+    return Growth(tuple(counts), start_t, None, rate * farthest_s)
+
+
+def _increase(
+    values: list[tuple[float, float | None]], scrapes: list[float], *, began_at_zero: bool
+) -> float | None:
+    """Growth of one counter from the first of ``scrapes`` to the last; None if it misses some."""
+    if not values:
+        return 0.0
+    # A counter may begin late, but once there it is in every scrape.
+    if len(values) != sum(1 for t in scrapes if t >= values[0][0]):
+        return None
+    numbers = [value for _, value in values if value is not None]
+    if len(numbers) < len(values):
+        return None
+    grown = numbers[0] if began_at_zero or values[0][0] > scrapes[0] else 0.0
+    for earlier, later in itertools.pairwise(numbers):
+        grown += later - earlier if later >= earlier else later
+    return grown
 
 
 def _number(text: str) -> float | None:
@@ -203,13 +245,13 @@ def _below(case: Case, seconds: range) -> Share | None:
     if series is None or _unusable(series, BUCKETS, seconds):
         return None
     sums: dict[str, float] = {"0.2": 0.0, "+Inf": 0.0}
-    for line in series.result:
-        if line.labels.get("op", "") in _NOT_TRAFFIC:
-            continue
-        growth = _growth(line, seconds, series.step_s)
+    traffic = [x for x in series.result if x.labels.get("op", "") not in _NOT_TRAFFIC]
+    for lines in _by_instance(traffic).values():
+        growth = _growth(lines, seconds, series.step_s)
         if growth is None:
             return None
-        sums[_bound(line.labels)] = sums.get(_bound(line.labels), 0.0) + growth.count
+        for labels, count in growth.counts:
+            sums[_bound(labels)] = sums.get(_bound(labels), 0.0) + count
     if sums["+Inf"] <= 0:
         return None
     share = min(1.0, sums["0.2"] / sums["+Inf"])
