@@ -43,6 +43,13 @@ def lab() -> None:
     show_default=True,
     help="How lost zones are cut off: processes stopped, or (root only) packets dropped as well.",
 )
+@click.option(
+    "--pod-start-delay",
+    "pod_start_delay_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="From a pod's scheduling to its process (default 2).",
+)
 @click.option("--foreground", is_flag=True, help="Stay until Ctrl-C, then take it down.")
 def up(
     time_scale: float,
@@ -50,6 +57,7 @@ def up(
     owner: int | None,
     base: int | None,
     network: str,
+    pod_start_delay_s: float | None,
     foreground: bool,
 ) -> None:
     """Start it and wait until every part is ready."""
@@ -62,6 +70,7 @@ def up(
             defects=defects,
             base=base,
             network=network,
+            pod_start_delay_s=pod_start_delay_s,
             owner=os.getpid() if foreground else owner,
         )
         click.echo(

@@ -70,11 +70,13 @@ class Parts:
         time_scale: float,
         defects: tuple[str, ...],
         network: str = "stop",
+        pod_start_delay_s: float = POD_START_DELAY_S,
     ) -> None:
         self.state_dir = state_dir
         self.layout = layout
         self.clock = clock
         self.time_scale = time_scale
+        self._pod_start_delay_s = pod_start_delay_s
         self.defects = defects
         table = f"harness_lab_{layout.base}"
         self.network = Network(PacketFilter(table) if network == "nft" else None)
@@ -293,7 +295,7 @@ class Parts:
     def settle(self) -> None:
         """The first pods start at once; from now on one takes as long as in a real cluster."""
         for cluster in self.clusters.values():
-            cluster.start_delay_s = POD_START_DELAY_S
+            cluster.start_delay_s = self._pod_start_delay_s
             cluster.replace_pods = "pods-not-replaced" not in self.defects
 
     # ---- end ------------------------------------------------------------------------------

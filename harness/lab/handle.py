@@ -97,11 +97,13 @@ def up(
     owner: int | None = None,
     base: int | None = None,
     network: str = "stop",
+    pod_start_delay_s: float | None = None,
 ) -> Running:
     """Start a lab and wait until every part is ready.
 
     ``owner``: the lab goes down by itself some time after this process ends. ``network``: how
-    what is lost is cut off, ``stop`` or ``nft`` (:mod:`harness.lab.network`). Raises
+    what is lost is cut off, ``stop`` or ``nft`` (:mod:`harness.lab.network`).
+    ``pod_start_delay_s``: from a pod's scheduling to its process, once the lab is up. Raises
     LabError with what to do when a part is missing, an address is taken, or the lab of
     ``state_dir`` is already up. Interrupting it takes the half-started lab down.
     """
@@ -124,9 +126,13 @@ def up(
     chosen, lock = _choose_base(base)
     with lock:
         _clear(state_dir)
-        process = _start_supervisor(
-            state_dir.resolve(), chosen, time_scale, defects, owner, network, lock_fd=lock.fileno()
-        )
+        options = ["--base", str(chosen), "--time-scale", str(time_scale), "--network", network]
+        options += [word for defect in defects for word in ("--defect", defect)]
+        if owner is not None:
+            options += ["--owner", str(owner)]
+        if pod_start_delay_s is not None:
+            options += ["--pod-start-delay", str(pod_start_delay_s)]
+        process = _start_supervisor(state_dir.resolve(), options, lock_fd=lock.fileno())
     try:
         return _await_ready(process, state_dir)
     except BaseException:
@@ -144,22 +150,10 @@ def _clear(state_dir: Path) -> None:
 
 
 def _start_supervisor(
-    state_dir: Path,
-    base: int,
-    time_scale: float,
-    defects: Sequence[str],
-    owner: int | None,
-    network: str,
-    *,
-    lock_fd: int,
+    state_dir: Path, options: Sequence[str], *, lock_fd: int
 ) -> subprocess.Popen[bytes]:
     argv = [sys.executable, "-m", "harness.lab.supervisor", "--state-dir", str(state_dir)]
-    argv += ["--base", str(base), "--time-scale", str(time_scale), "--lock-fd", str(lock_fd)]
-    argv += ["--network", network]
-    for defect in defects:
-        argv += ["--defect", defect]
-    if owner is not None:
-        argv += ["--owner", str(owner)]
+    argv += [*options, "--lock-fd", str(lock_fd)]
     with (state_dir / "supervisor.log").open("ab") as log:
         return subprocess.Popen(
             argv,

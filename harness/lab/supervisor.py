@@ -28,7 +28,7 @@ from harness.clock import SystemClock
 from harness.errors import HarnessError
 from harness.lab import binaries
 from harness.lab import layout as names
-from harness.lab.assembly import Parts
+from harness.lab.assembly import POD_START_DELAY_S, Parts
 from harness.lab.control import ControlServer
 from harness.lab.layout import Layout
 from harness.lab.platform import Platform
@@ -51,6 +51,7 @@ class Options:
     defects: tuple[str, ...]
     owner: int | None
     network: str = "stop"
+    pod_start_delay_s: float = POD_START_DELAY_S
 
 
 class Supervisor:
@@ -68,6 +69,7 @@ class Supervisor:
             options.time_scale,
             options.defects,
             options.network,
+            options.pod_start_delay_s,
         )
         self.platform = Platform(self.parts)
         self.control = ControlServer(self.layout, self.platform, self.stopping.set)
@@ -175,6 +177,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--defect", action="append", default=[])
     parser.add_argument("--owner", type=int)
     parser.add_argument("--network", default="stop")
+    parser.add_argument("--pod-start-delay", type=float, default=POD_START_DELAY_S)
     # The lock of the base, inherited and held until this process ends, whatever way.
     parser.add_argument("--lock-fd", type=int, required=True)
     args = parser.parse_args(argv)
@@ -182,7 +185,13 @@ def main(argv: list[str] | None = None) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s"
     )
     options = Options(
-        args.state_dir, args.base, args.time_scale, tuple(args.defect), args.owner, args.network
+        args.state_dir,
+        args.base,
+        args.time_scale,
+        tuple(args.defect),
+        args.owner,
+        args.network,
+        args.pod_start_delay,
     )
     # Whoever measures the lab goes before it: a late load generator proves nothing.
     os.nice(NICENESS)

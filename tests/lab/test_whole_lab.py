@@ -222,6 +222,32 @@ def test_two_labs_do_not_collide_and_a_killed_supervisor_leaves_nothing(
     assert healthy(lab)
 
 
+def test_a_killed_pod_is_replaced_by_a_new_name_after_the_delay_asked_for(tmp_path: Path) -> None:
+    from kubernetes import client, config
+
+    state_dir = tmp_path / "state"
+    with running_lab(state_dir, pod_start_delay_s=60.0):
+        api = client.CoreV1Api(
+            config.new_client_from_config(str(state_dir / "kubeconfig"), "us-east-1a")
+        )
+
+        def pods() -> dict[str, bool]:
+            found = api.list_namespaced_pod("files", label_selector="app=file").items
+            return {
+                pod.metadata.name: all(c.ready for c in pod.status.container_statuses or [])
+                for pod in found
+                if not pod.metadata.deletion_timestamp
+            }
+
+        before = pods()
+        victim = next(iter(before))
+        api.delete_namespaced_pod(victim, "files")
+        until(lambda: len(pods()) == len(before) and victim not in pods(), 10, "replaced")
+        time.sleep(4.0)
+        (new,) = pods().keys() - before.keys()
+        assert pods() == {**{name: True for name in before if name != victim}, new: False}
+
+
 def test_going_down_leaves_nothing(tmp_path: Path) -> None:
     state_dir = tmp_path / "state"
     with running_lab(state_dir) as running:
