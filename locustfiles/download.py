@@ -5,7 +5,7 @@ byte against the content made again from its seed.
 """
 
 from harness.load import checks, content
-from harness.load.user import OpenLoopUser, operation
+from harness.load.user import KEEP, OpenLoopUser, operation
 from harness.load.workload import NothingToSend
 
 CONDITIONAL = 0.15  # of the downloads: a browser or cache that has the file already
@@ -20,15 +20,15 @@ class DownloadTasks:
             raise NothingToSend("no-object")
         kind = call.random.random()
         if kind < CONDITIONAL and stored.etag:
-            return if_changed(call, stored)
+            return (yield from if_changed(call, stored))
         if kind > 1 - RANGE and stored.size_bytes > 1:
-            return some_of_it(call, stored)
-        exchange = call.get_file(stored)
+            return (yield from some_of_it(call, stored))
+        exchange = yield from call.get_file(stored)
         return checks.whole_file(exchange, sha256=stored.sha256, size_bytes=stored.size_bytes)
 
 
 def if_changed(call, stored):
-    exchange = call.get_file(stored, {"If-None-Match": stored.etag})
+    exchange = yield from call.get_file(stored, {"If-None-Match": stored.etag})
     return checks.unchanged_or_whole(exchange, sha256=stored.sha256, size_bytes=stored.size_bytes)
 
 
@@ -36,7 +36,7 @@ def some_of_it(call, stored):
     first = call.random.randrange(stored.size_bytes)
     last = call.random.randrange(first, stored.size_bytes)
     whole = content.file_bytes(call.workload.settings.seed, stored.object_id, last + 1)
-    exchange = call.get_file(stored, {"Range": f"bytes={first}-{last}"})
+    exchange = yield from call.get_file(stored, {"Range": f"bytes={first}-{last}"}, take=KEEP)
     return checks.part(
         exchange,
         expected=whole[first:],

@@ -17,12 +17,13 @@ class ImageTasks:
         if stored is None:
             raise NothingToSend("no-object")
         width = call.random.choice(WIDTHS)
-        return checks.picture(call.get_variant(stored, width), width=width)
+        return checks.picture((yield from call.get_variant(stored, width)), width=width)
 
     @operation(weight=0.5)
     def image_upload(self, call):
         object_id, body = call.workload.new_image()
-        return call.upload(object_id, body, op="image", content_type=content.IMAGE_TYPE)
+        kind = content.IMAGE_TYPE
+        return (yield from call.upload(object_id, body, op="image", content_type=kind))
 
 
 class ImageUser(ImageTasks, OpenLoopUser):

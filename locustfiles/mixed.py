@@ -17,4 +17,5 @@ from harness.load.user import OpenLoopUser, operation
 class MixedUser(DownloadTasks, UploadTasks, ImageTasks, OpenLoopUser):
     @operation(weight=6)
     def list(self, call):
-        return checks.listing(call.get("/v1/files", limit=20, prefix=call.workload.prefix))
+        answer = yield from call.get("/v1/files", limit=20, prefix=call.workload.prefix)
+        return checks.listing(answer)

@@ -13,14 +13,15 @@ class UploadTasks:
     @operation(weight=12)
     def upload(self, call):
         object_id, body = call.workload.new_file()
-        return call.upload(object_id, body, op="upload", content_type=content.FILE_TYPE)
+        kind = content.FILE_TYPE
+        return (yield from call.upload(object_id, body, op="upload", content_type=kind))
 
     @operation(weight=3)
     def delete(self, call):
         stored = call.workload.files.take_for_delete()
         if stored is None:
             raise NothingToSend("no-object")
-        return call.delete(stored)
+        return (yield from call.delete(stored))
 
 
 class UploadUser(UploadTasks, OpenLoopUser):

@@ -12,8 +12,10 @@ import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import log
 
 from harness.errors import PlanInvalid
+from harness.plan.rates import Curve
 
 EVEN = "even"
 POISSON = "poisson"
@@ -21,55 +23,50 @@ POISSON = "poisson"
 
 @dataclass(frozen=True)
 class Schedule:
-    """``rate`` arrivals per second, reached linearly over the first ``ramp_s`` seconds.
+    """Arrivals as ``curve`` says, over all processes together.
 
-    ``arrivals`` is ``even`` (a fixed gap) or ``poisson`` (independent users, bursts
-    included). ``duration_s`` None means without end.
+    ``arrivals`` is ``even`` (as regular as the curve allows) or ``poisson`` (independent
+    users, bursts included). ``duration_s`` None means without end.
     """
 
-    rate: float
+    curve: Curve
     arrivals: str = POISSON
     seed: int = 0
     duration_s: float | None = None
-    ramp_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.rate > 0:
-            raise PlanInvalid(f"a rate of {self.rate} arrivals/s sends nothing", hint="200/s")
         if self.arrivals not in (EVEN, POISSON):
             raise PlanInvalid(f"arrivals {self.arrivals!r} is not known", hint="even or poisson")
-        if self.ramp_s < 0:
-            raise PlanInvalid(f"a ramp of {self.ramp_s} s is negative", hint="0s or more")
 
     def offsets_s(self) -> Iterator[float]:
         """Planned instants, in seconds from the start, ascending; all before ``duration_s``."""
-        for area in self._areas():
-            offset_s = self._instant_s(area)
-            if self.duration_s is not None and offset_s >= self.duration_s:
-                return
-            yield offset_s
+        instants = self._constant() if self.curve.is_constant else self._curved()
+        if self.duration_s is None:
+            return instants
+        end_s = self.duration_s
+        return itertools.takewhile(lambda offset_s: offset_s < end_s, instants)
 
     def share_s(self, worker: int, workers: int) -> Iterator[float]:
         """The offsets that process ``worker`` (from 0) of ``workers`` sends."""
         return itertools.islice(self.offsets_s(), worker, None, workers)
 
-    def _areas(self) -> Iterator[float]:
-        """How many arrivals the rate must have summed up to when each one is due."""
+    def _curved(self) -> Iterator[float]:
+        return map(self.curve.instant_s, self._sums())
+
+    def _constant(self) -> Iterator[float]:
+        rate = self.curve.peak
+        return (area / rate for area in self._sums())
+
+    def _sums(self) -> Iterator[float]:
+        """How many arrivals the curve must have summed up to when each one is due."""
         if self.arrivals == EVEN:
-            yield from (float(n) for n in itertools.count())
-        source = random.Random(f"arrivals:{self.seed}")
+            return map(float, itertools.count())
+        return self._exponential_sums()
+
+    def _exponential_sums(self) -> Iterator[float]:
+        """Gaps between independent arrivals are exponential; their sums."""
+        uniform = random.Random(f"arrivals:{self.seed}").random
         area = 0.0
         while True:
-            area += source.expovariate(1.0)
+            area -= log(1.0 - uniform())
             yield area
-
-    def _instant_s(self, area: float) -> float:
-        """The instant at which the rate, summed from the start, reaches ``area``.
-
-        While ramping the rate is ``rate * t / ramp_s``, whose sum is
-        ``rate * t² / (2 * ramp_s)``; afterwards it grows by ``rate`` each second.
-        """
-        in_ramp = self.rate * self.ramp_s / 2
-        if area < in_ramp:
-            return float((2 * area * self.ramp_s / self.rate) ** 0.5)
-        return self.ramp_s + (area - in_ramp) / self.rate

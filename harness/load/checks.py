@@ -7,12 +7,11 @@ Each check returns an :class:`~harness.load.outcome.Outcome`. Names of what was 
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 from harness.load import content, jpeg, outcome
-from harness.load.client import Exchange
 from harness.load.outcome import FAILED, OK, UNSURE, Outcome
+from harness.load.wire.client import Exchange
 
 
 def whole_file(exchange: Exchange, *, sha256: str, size_bytes: int) -> Outcome:
@@ -20,18 +19,18 @@ def whole_file(exchange: Exchange, *, sha256: str, size_bytes: int) -> Outcome:
     result = outcome.of_read(exchange, (200,))
     if result.outcome != OK:
         return result
-    if hashlib.sha256(exchange.body).hexdigest() == sha256:
+    if exchange.sha256 == sha256:
         stated = exchange.header("x-checksum-sha256")
         return Outcome(FAILED, "checksum") if stated and stated != sha256 else Outcome(OK)
     if outcome.is_error_body(exchange):
         return Outcome(FAILED, "error-body")
-    return Outcome(FAILED, "checksum" if len(exchange.body) == size_bytes else "wrong-length")
+    return Outcome(FAILED, "checksum" if exchange.size_bytes == size_bytes else "wrong-length")
 
 
 def unchanged_or_whole(exchange: Exchange, *, sha256: str, size_bytes: int) -> Outcome:
     """A 304 without body, or the whole file (the service may have lost the tag)."""
     if not exchange.error and exchange.status == 304:
-        return Outcome(FAILED, "wrong-length") if exchange.body else Outcome(OK)
+        return Outcome(FAILED, "wrong-length") if exchange.size_bytes else Outcome(OK)
     return whole_file(exchange, sha256=sha256, size_bytes=size_bytes)
 
 

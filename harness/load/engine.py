@@ -1,10 +1,10 @@
 """The open loop: arrivals leave at their planned instants, whatever the answers do.
 
-One greenlet walks the schedule and hands each arrival to a greenlet of its own. It never
-waits for an answer, so a slow service meets the same traffic as a fast one. When too many
-requests are in flight an arrival is *not sent*, and counted so. Latency runs from the
-planned instant: the time an arrival spent waiting for its turn is part of what its user
-felt.
+A timer of the kernel goes off when arrivals are due and they are sent from there, in the
+hub, without a greenlet or thread for any of them; the answers come back as events. A slow
+service meets the same traffic as a fast one. When too many requests are in flight an
+arrival is *not sent*, and counted so. Latency runs from the planned instant: the time an
+arrival spent waiting for its turn is part of what its user felt.
 
 Runs inside Locust (gevent); nothing here imports Locust.
 """
@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping
+from bisect import bisect
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import gevent
@@ -28,7 +30,12 @@ from harness.load.arrivals import Schedule
 from harness.load.marks import Marks
 from harness.load.outcome import FAILED, OK, Outcome
 from harness.load.settings import Settings
-from harness.load.tally import CellKey, Tally
+from harness.load.steps import Ask, Pending, Steps, drive
+from harness.load.tally import Tally
+from harness.load.wire.client import Exchange, taker_for
+from harness.load.wire.connection import Connection
+from harness.load.wire.origin import NoConnection
+from harness.load.wire.poller import Poller, Ticker
 from harness.load.workload import Call, NothingToSend, Workload
 
 log = logging.getLogger(__name__)
@@ -38,8 +45,12 @@ FLUSH_S = 1.0
 DRAIN_GRACE_S = 0.5
 WARM_UP_AT_ONCE = 4
 WARM_UP_RETRY_S = 0.5
+#: Above this rate a process wakes up on a grid and sends what is due: at high rates it is
+#: waking up that costs, and the grid is as fine as a timer of most systems.
+EXACT_MAX_PER_S = 2000.0
+GRID_S = 0.0005
 
-Operation = Callable[[Call], Outcome]
+Operation = Callable[[Call], Steps[Outcome]]
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,44 @@ def choose_weights(
     return list(weights), list(weights.values())
 
 
+class _Flight:
+    """One arrival on its way: the steps of its operation, and the exchange it waits for."""
+
+    __slots__ = (
+        "call",
+        "connection",
+        "engine",
+        "exchange",
+        "op",
+        "planned_m",
+        "sent_m",
+        "steps",
+        "taker",
+    )
+
+    def __init__(
+        self, engine: Engine, op: str, call: Call, steps: Steps[Outcome], planned_m: float
+    ) -> None:
+        self.engine = engine
+        self.op = op
+        self.call = call
+        self.steps = steps
+        self.planned_m = planned_m
+        self.sent_m = 0.0
+        self.connection: Connection | None = None
+        self.taker: Any = None
+
+    def finished(self, connection: Connection) -> None:
+        exchange = Exchange()
+        exchange.read(connection, self.taker)
+        connection.release()
+        self.connection = None
+        self.engine.answered(self, exchange)
+
+    def moved(self, connection: Connection) -> None:
+        self.connection = connection
+
+
 class Engine:
     """One generator process's traffic: warm-up, schedule, drain, closing of the evidence."""
 
@@ -85,6 +134,7 @@ class Engine:
         workload: Workload,
         operations: Mapping[str, tuple[float, Operation]],
         *,
+        poller: Poller,
         clock: Clock,
         tally: Tally,
         marks: Marks,
@@ -96,14 +146,23 @@ class Engine:
         self._operations = {name: op for name, (_, op) in operations.items()}
         weights = {name: weight for name, (weight, _) in operations.items()}
         self._names, self._weights = choose_weights(weights, settings.mix)
+        self._sums = list(accumulate(self._weights))
+        self._poller = poller
         self._clock = clock
         self._tally = tally
         self._marks = marks
         self._on_finished = on_finished
-        self._choice = random.Random(f"operations:{settings.seed}:{settings.worker}")
-        self._pool = Pool()
+        self._choice = random.Random(f"operations:{settings.seed}:{settings.worker}").random
+        self._flights: set[_Flight] = set()
         self._stop = Event()
+        self._over = Event()
         self.started = False
+        # Of the schedule, once it runs.
+        self._offsets: Iterator[float] = iter(())
+        self._next_s: float | None = None
+        self._start_m = self._start_t = 0.0
+        self._ticker: Ticker | None = None
+        self._exact = True
 
     def run(self) -> None:
         """Warm up, send the schedule, wait for what is in flight, close the evidence.
@@ -123,9 +182,10 @@ class Engine:
     def finish(self) -> None:
         """End the schedule now and return when the evidence is closed."""
         self._stop.set()
+        self._over.set()
         self.done.wait()
 
-    # -- warm-up ---------------------------------------------------------------------
+    # ---- warm-up ------------------------------------------------------------------------
 
     def _warm_up(self) -> None:
         settings = self.settings
@@ -138,7 +198,7 @@ class Engine:
         pool = Pool(WARM_UP_AT_ONCE)
         pool.map(lambda op: self._store(op, give_up_m, errors), wanted)
         if not errors and not self._stop.is_set():
-            pool.map(lambda user: user.renew_if_due(settings.timeout_s), self._workload.users)
+            pool.map(lambda user: drive(user.renew_if_due(), self._perform), self._workload.users)
         if errors and not self._stop.is_set():
             raise WarmUpFailed(
                 f"warm-up: {len(errors)} of {len(wanted)} objects could not be stored within "
@@ -151,9 +211,10 @@ class Engine:
         while not self._stop.is_set():
             is_image = op == "image"
             object_id, body = self._workload.new_image() if is_image else self._workload.new_file()
-            call = self._workload.call(self._clock.wall_s(), self._clock.monotonic_s())
+            call = self._workload.call(self._clock.wall_s())
             kind = content.IMAGE_TYPE if is_image else content.FILE_TYPE
-            result = call.upload(object_id, body, op=op, content_type=kind)
+            steps = call.upload(object_id, body, op=op, content_type=kind)
+            result = drive(steps, self._perform)
             if result.outcome == OK:
                 return
             if self._clock.monotonic_s() >= give_up_m:
@@ -161,22 +222,29 @@ class Engine:
                 return
             self._stop.wait(WARM_UP_RETRY_S)
 
-    # -- schedule --------------------------------------------------------------------
+    def _perform(self, ask: Ask) -> Exchange:
+        """Send one request of warm-up or housekeeping and wait for its answer."""
+        deadline_m = self._clock.monotonic_s() + self.settings.timeout_s
+        return self._workload.http.perform(
+            ask.request, ask.body, ask.take, deadline_m, head_only=ask.head_only, again=ask.again
+        )
+
+    # ---- schedule -----------------------------------------------------------------------
 
     def _run_schedule(self) -> None:
         settings = self.settings
-        schedule = Schedule(
-            settings.rate, settings.arrivals, settings.seed, settings.duration_s, settings.ramp_s
-        )
-        # Whole milliseconds of head start: the first arrival can be on time too.
-        start_m = self._clock.monotonic_s() + 0.02
-        start_t = round(self._clock.wall_s() + 0.02, 6)
+        curve = settings.planned
+        schedule = Schedule(curve, settings.arrivals, settings.seed, settings.duration_s)
+        rate = curve.peak / settings.workers
+        # Some milliseconds of head start: the first arrival can be on time too.
+        self._start_m = self._clock.monotonic_s() + 0.02
+        self._start_t = round(self._clock.wall_s() + 0.02, 6)
         self._tally.start(
             worker=settings.worker_name,
-            rate=settings.rate / settings.workers,
+            rate=rate,
             arrivals=settings.arrivals,
             seed=settings.seed,
-            start_t=start_t,
+            start_t=self._start_t,
             workers=settings.workers,
             duration_s=settings.duration_s,
             timeout_s=settings.timeout_s,
@@ -184,77 +252,153 @@ class Engine:
         )
         self.started = True
         helpers = [gevent.spawn(self._flush_often), gevent.spawn(self._renew_tokens)]
+        self._offsets = schedule.share_s(settings.worker, settings.workers)
+        self._ticker = ticker = Ticker(self._poller, self._send_due)
+        self._exact = rate <= EXACT_MAX_PER_S
         try:
-            for offset_s in schedule.share_s(settings.worker, settings.workers):
-                if not self._wait_until(start_m + offset_s):
-                    break
-                self._arrive(start_t + offset_s, start_m + offset_s)
-            else:
-                self._wait_until(start_m + (settings.duration_s or 0.0))
+            self._advance()
+            if not self._exact:
+                ticker.every(GRID_S)
+            self._over.wait()
+            if not self._stop.is_set():
+                left_s = self._start_m + (settings.duration_s or 0.0) - self._clock.monotonic_s()
+                self._stop.wait(max(0.0, left_s))
         finally:
+            ticker.close()
+            self._next_s = None
             unfinished = self._drain()
             gevent.killall(helpers)
             self._tally.end(unfinished=unfinished, **self._connection_counts())
 
-    def _wait_until(self, due_m: float) -> bool:
-        """Sleep until ``due_m``; False as soon as the run is to stop."""
-        while (left_s := due_m - self._clock.monotonic_s()) > 0:
-            if self._stop.wait(left_s):
-                return False
-        return not self._stop.is_set()
+    def _advance(self) -> None:
+        """Look at the next arrival, and have the timer go off when it is due."""
+        self._next_s = next(self._offsets, None)
+        if self._next_s is None:
+            self._over.set()
+        elif self._exact and self._ticker is not None:
+            self._ticker.at(self._start_m + self._next_s)
+
+    def _send_due(self) -> None:
+        """The timer went off (in the hub): send every arrival whose instant has come."""
+        if self._stop.is_set():
+            return
+        now = self._poller.now
+        start_m, start_t = self._start_m, self._start_t
+        offset_s = self._next_s
+        while offset_s is not None and start_m + offset_s <= now():
+            self._arrive(start_t + offset_s, start_m + offset_s)
+            offset_s = next(self._offsets, None)
+        self._next_s = offset_s
+        if offset_s is None:
+            self._over.set()
+        elif self._exact and self._ticker is not None:
+            self._ticker.at(start_m + offset_s)
 
     def _arrive(self, planned_t: float, planned_m: float) -> None:
         """Count an arrival that fell due and send it, unless too much is in flight."""
-        op = self._choice.choices(self._names, self._weights)[0]
+        index = bisect(self._sums, self._choice() * self._sums[-1])
+        op = self._names[min(index, len(self._names) - 1)]
         self._tally.planned(planned_t)
-        if len(self._pool) >= self.settings.max_in_flight:
+        if len(self._flights) >= self.settings.max_in_flight:
             self._tally.not_sent(planned_t, op, "too-many-in-flight")
             return
-        call = self._workload.call(planned_t, planned_m)
+        call = self._workload.call(planned_t)
+        flight = _Flight(self, op, call, self._operations[op](call), planned_m)
         self._tally.sent()
-        self._pool.spawn(self._serve, op, call, planned_m)
-
-    def _serve(self, op: str, call: Call, planned_m: float) -> None:
-        sent_m = self._clock.monotonic_s()
+        flight.sent_m = sent_m = self._poller.now()
         self._tally.late(sent_m - planned_m)
-        try:
-            result = self._operations[op](call)
-        except NothingToSend as nothing:
-            self._tally.withdrawn(call.planned_t, op, str(nothing))
-            return
-        except gevent.GreenletExit:
-            result = call.unfinished()
-        except Exception as error:
-            log.exception("operation %s raised", op)
-            result = Outcome(FAILED, f"exception-{type(error).__name__}")
-        self._count(op, call, result, planned_m, sent_m)
+        self._flights.add(flight)
+        self._go_on(flight, None)
 
-    def _count(self, op: str, call: Call, result: Outcome, planned_m: float, sent_m: float) -> None:
-        now_m = self._clock.monotonic_s()
-        latency_s = now_m - planned_m
-        size_bytes = len(call.exchange.body) + call.bytes_sent
-        key = CellKey(op, call.region, call.zone, *result)
+    # ---- one arrival --------------------------------------------------------------------
+
+    def answered(self, flight: _Flight, exchange: Exchange) -> None:
+        """The exchange a flight waited for is over (in the hub)."""
+        if flight in self._flights:
+            self._go_on(flight, exchange)
+
+    def _go_on(self, flight: _Flight, exchange: Exchange | None) -> None:
+        """Let the operation go on with an answer, until it waits again or is over."""
+        while True:
+            try:
+                wanted = flight.steps.send(exchange)  # type: ignore[arg-type]
+            except StopIteration as stop:
+                self._count(flight, stop.value or Outcome(FAILED, "no-outcome"))
+                return
+            except NothingToSend as nothing:
+                self._flights.discard(flight)
+                self._tally.withdrawn(flight.call.planned_t, flight.op, str(nothing))
+                return
+            except Exception as error:
+                log.exception("operation %s raised", flight.op)
+                self._count(flight, Outcome(FAILED, f"exception-{type(error).__name__}"))
+                return
+            if isinstance(wanted, Pending):
+                wanted.then(lambda: self._go_on_if_there(flight))
+                return
+            failure = self._begin(flight, wanted)
+            if not failure:
+                return
+            exchange = Exchange(failure)
+
+    def _go_on_if_there(self, flight: _Flight) -> None:
+        if flight in self._flights:
+            self._go_on(flight, None)
+
+    def _begin(self, flight: _Flight, ask: Ask) -> str:
+        """Send what the operation asks for; why that cannot even be begun, else ``""``."""
+        flight.taker = taker = taker_for(ask.take)
+        try:
+            flight.connection = self._workload.http.origin.begin(
+                flight,
+                ask.request,
+                ask.body,
+                taker.take if taker is not None else None,
+                flight.planned_m + self.settings.timeout_s,
+                head_only=ask.head_only,
+                again=ask.again,
+            )
+        except NoConnection as failure:
+            return failure.name
+        return ""
+
+    def _count(self, flight: _Flight, result: Outcome) -> None:
+        self._flights.discard(flight)
+        call = flight.call
+        now_m = self._poller.now()
+        latency_s = now_m - flight.planned_m
+        exchange = call.exchange
+        size_bytes = max(0, exchange.size_bytes) + call.bytes_sent
+        served = exchange.served
         self._tally.done(
             call.planned_t,
-            key,
+            flight.op,
+            served,
+            result,
             size_bytes=size_bytes,
             latency_s=latency_s,
-            service_s=now_m - sent_m,
+            service_s=now_m - flight.sent_m,
         )
         if result.outcome == OK:
-            now_t = self._clock.wall_s()
-            is_upload = call.method == "PUT"
-            self._marks.success(now_t, op, call.region, call.zone, is_write=is_upload)
-        self._on_finished(Finished(op, call.method, latency_s, size_bytes, result.error))
+            self._marks.success(
+                self._clock.wall_s(), flight.op, *served, is_write=call.method == "PUT"
+            )
+        self._on_finished(Finished(flight.op, call.method, latency_s, size_bytes, result.error))
 
     def _drain(self) -> int:
         """Wait for what is in flight, at most the timeout; how many had to be given up."""
-        self._pool.join(timeout=self.settings.timeout_s + DRAIN_GRACE_S)
-        unfinished = len(self._pool)
-        self._pool.kill(timeout=DRAIN_GRACE_S)
-        return unfinished
+        give_up_m = self._clock.monotonic_s() + self.settings.timeout_s + DRAIN_GRACE_S
+        while self._flights and self._clock.monotonic_s() < give_up_m:
+            gevent.sleep(0.01)
+        unfinished = list(self._flights)
+        for flight in unfinished:
+            if flight.connection is not None:
+                flight.connection.abandon()
+            self._count(flight, flight.call.unfinished())
+            flight.steps.close()
+        return len(unfinished)
 
-    # -- helpers ---------------------------------------------------------------------
+    # ---- helpers ------------------------------------------------------------------------
 
     def _flush_often(self) -> None:
         while True:
@@ -265,7 +409,7 @@ class Engine:
         while True:
             gevent.sleep(1.0)
             for user in self._workload.users:
-                user.renew_if_due(self.settings.timeout_s)
+                drive(user.renew_if_due(), self._perform)
 
     def _connection_counts(self) -> dict[str, Any]:
         return {"connections": vars(self._workload.http.counts).copy()}

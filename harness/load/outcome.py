@@ -8,9 +8,10 @@ what it never acknowledged; so it is ``unsure``, and read-back asks.
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from harness.load.client import Exchange
+if TYPE_CHECKING:
+    from harness.load.wire.client import Exchange
 
 OK = "ok"
 FAILED = "failed"

@@ -3,25 +3,29 @@
 Asked through the service, as a client would. An object that cannot be asked about (errors,
 timeouts) is ``error``, never ``present``; an object is ``missing`` only when the service
 said so (404) in every attempt, since a single 404 may come from a side that is catching up.
-Runs with threads, in the conductor's process: no gevent here.
+Runs in the conductor's process, in a thread with an event loop of its own.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gevent
+from gevent.pool import Pool
+
 from harness.clock import Clock, SystemClock
 from harness.evidence.journal import Journal
 from harness.load import ledger, outcome
-from harness.load.client import Exchange, HttpClient, Limits
 from harness.load.ledger import Stored
 from harness.load.resolver import Resolver
 from harness.load.settings import Settings
+from harness.load.steps import Ask, Steps, drive
+from harness.load.wire.client import HASH, Exchange, HttpClient
+from harness.load.wire.poller import Poller
 from harness.load.workload import VirtualUser, file_path
 
 PRESENT = "present"
@@ -71,28 +75,35 @@ def read_back(
     chosen = _choose(stored, limit)
     started_m = clock.monotonic_s()
     give_up_m = started_m + deadline_s
-    http = HttpClient(service_url, Resolver(clock, dns_server), clock, Limits())
-    user = VirtualUser(http, clock, *login)
     journal = Journal(run_dir / "ledger" / "readback.jsonl", "readback", clock)
 
-    def ask(item: Stored) -> Answer:
-        answer = _ask(http, user, clock, item, timeout_s, give_up_m)
-        journal.write(
-            "readback",
-            object=item.object_id,
-            result=answer.result,
-            region=answer.region,
-            detail=answer.detail,
-            expected=item.expected,
-        )
-        return answer
+    def ask_all() -> list[Answer]:
+        poller = Poller(clock.monotonic_s)
+        http = HttpClient(service_url, Resolver(clock, dns_server), poller=poller)
+        reader = _Reader(http, VirtualUser(http, clock, *login), clock, timeout_s, give_up_m)
 
-    try:
-        with ThreadPoolExecutor(concurrency, thread_name_prefix="readback") as pool:
-            answers = list(pool.map(ask, chosen))
-    finally:
-        journal.close()
-        http.close()
+        def ask(item: Stored) -> Answer:
+            answer = reader.ask(item)
+            journal.write(
+                "readback",
+                object=item.object_id,
+                result=answer.result,
+                region=answer.region,
+                detail=answer.detail,
+                expected=item.expected,
+            )
+            return answer
+
+        try:
+            return list(Pool(concurrency).map(ask, chosen))
+        finally:
+            journal.close()
+            http.close()
+            poller.stop()
+            gevent.get_hub().destroy()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="readback") as thread:
+        answers = thread.submit(ask_all).result()
     return _summary(len(stored), chosen, answers, clock.monotonic_s() - started_m)
 
 
@@ -113,62 +124,71 @@ def _choose(items: Sequence[Stored], limit: int | None) -> list[Stored]:
     return [items[i * len(items) // limit] for i in range(limit)]
 
 
-def _ask(
-    http: HttpClient,
-    user: VirtualUser,
-    clock: Clock,
-    item: Stored,
-    timeout_s: float,
-    give_up_m: float,
-) -> Answer:
-    """Ask until the object is there, unaltered, or the attempts or the time are used up."""
-    answer = Answer(ERROR, "", "deadline")
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            clock.sleep(min(RETRY_AFTER_S, give_up_m - clock.monotonic_s()))
-        now_m = clock.monotonic_s()
-        if now_m >= give_up_m:
-            break
-        latest = _attempt(http, user, item, min(now_m + timeout_s, give_up_m))
-        if latest.result == PRESENT:
-            return latest
-        if item.expected == ledger.MUST_BE_GONE and latest.result == MISSING:
-            return latest
-        # Anything in doubt outweighs "missing": only an unbroken series of 404 is a loss.
-        if attempt == 0 or latest.result != MISSING or answer.result == MISSING:
-            answer = latest
-    return answer
+class _Reader:
+    """Asks for objects, one greenlet each."""
 
+    def __init__(
+        self,
+        http: HttpClient,
+        user: VirtualUser,
+        clock: Clock,
+        timeout_s: float,
+        give_up_m: float,
+    ) -> None:
+        self._http = http
+        self._user = user
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._give_up_m = give_up_m
 
-def _attempt(http: HttpClient, user: VirtualUser, item: Stored, deadline_m: float) -> Answer:
-    token, error = user.token(deadline_m)
-    if error:
-        return Answer(ERROR, "", error)
-    exchange = http.request(
-        "GET",
-        file_path(item.object_id),
-        deadline_m=deadline_m,
-        headers={"Authorization": f"Bearer {token}"},
-    )
-    if exchange.status == 401:
-        user.reject(token)
-    return judge(exchange, item)
+    def ask(self, item: Stored) -> Answer:
+        """Ask until the object is there, unaltered, or the attempts or the time are used up."""
+        answer = Answer(ERROR, "", "deadline")
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                left_s = self._give_up_m - self._clock.monotonic_s()
+                gevent.sleep(max(0.0, min(RETRY_AFTER_S, left_s)))
+            if self._clock.monotonic_s() >= self._give_up_m:
+                break
+            latest = drive(self._attempt(item), self._perform)
+            if latest.result == PRESENT:
+                return latest
+            if item.expected == ledger.MUST_BE_GONE and latest.result == MISSING:
+                return latest
+            # Anything in doubt outweighs "missing": only an unbroken series of 404 is a loss.
+            if attempt == 0 or latest.result != MISSING or answer.result == MISSING:
+                answer = latest
+        return answer
+
+    def _attempt(self, item: Stored) -> Steps[Answer]:
+        token, error = yield from self._user.token()
+        if error:
+            return Answer(ERROR, "", error)
+        headers = {"Authorization": f"Bearer {token}"}
+        exchange = yield Ask(self._http.head("GET", file_path(item.object_id), headers), take=HASH)
+        if exchange.status == 401:
+            self._user.reject(token)
+        return judge(exchange, item)
+
+    def _perform(self, ask: Ask) -> Exchange:
+        deadline_m = min(self._clock.monotonic_s() + self._timeout_s, self._give_up_m)
+        return self._http.perform(ask.request, ask.body, ask.take, deadline_m, again=ask.again)
 
 
 def judge(exchange: Exchange, item: Stored) -> Answer:
     """What one response says about an object."""
-    region = exchange.header("x-served-region")
+    region = exchange.served[0]
     if exchange.error:
         return Answer(ERROR, region, exchange.error)
     if exchange.status == 404:
         return Answer(MISSING, region, "status-404")
     if exchange.status != 200:
         return Answer(ERROR, region, f"status-{exchange.status}")
-    if hashlib.sha256(exchange.body).hexdigest() == item.sha256:
+    if exchange.sha256 == item.sha256:
         return Answer(PRESENT, region, "")
     if outcome.is_error_body(exchange):
         return Answer(ERROR, region, "error-body")
-    size = len(exchange.body)
+    size = exchange.size_bytes
     detail = f"{size} bytes for {item.size_bytes}" if size != item.size_bytes else "checksum"
     return Answer(ALTERED, region, detail)
 

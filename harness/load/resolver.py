@@ -68,13 +68,22 @@ class Resolver:
         self._retry_m: dict[str, float] = {}
         self._refreshing = threading.Lock()
 
+    def answer(self, host: str) -> Answer:
+        """Addresses of ``host`` and until when they are good; past already if DNS does not answer.
+
+        Raises ResolveError as :meth:`addresses` does.
+        """
+        addresses = self.addresses(host)
+        kept = self._answers.get(host)
+        return Answer(addresses, kept.expires_m if kept else float("inf"))
+
     def addresses(self, host: str) -> tuple[str, ...]:
         """Addresses of ``host`` that may be used now, in the order DNS gave them.
 
         Raises ResolveError when there are none: no such name, or the DNS server has
         not answered for longer than the last good answer may be kept.
         """
-        if _is_address(host):
+        if is_address(host):
             return (host,)
         answer = self._answers.get(host)
         if answer and self._clock.monotonic_s() < answer.expires_m:
@@ -155,7 +164,8 @@ def _host_port(server: str) -> tuple[str, int]:
     return (host, int(port)) if colon else (server, 53)
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether ``host`` is an address already."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

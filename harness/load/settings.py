@@ -6,12 +6,14 @@ variables or nothing at all.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import PlanInvalid
 from harness.load.arrivals import POISSON
+from harness.plan.rates import Curve, constant
 
 DEFAULT_RATE = 50.0
 
@@ -30,7 +32,8 @@ class Settings:
     mix: Mapping[str, float] = field(default_factory=dict)
     timeout_s: float = 5.0
     duration_s: float | None = None
-    ramp_s: float = 0.0
+    #: how the rate goes over time, if it is not ``rate`` all the time
+    curve: Curve | None = None
     run_dir: Path | None = None
     dns_server: str | None = None
     worker: int = 0
@@ -49,6 +52,11 @@ class Settings:
     def worker_name(self) -> str:
         return f"w{self.worker}"
 
+    @property
+    def planned(self) -> Curve:
+        """The rate over time, of all workers together."""
+        return self.curve or constant(self.rate)
+
     def environment(self) -> dict[str, str]:
         """The variables from which :func:`from_environment` makes this value again.
 
@@ -62,7 +70,7 @@ class Settings:
             "MIX": ",".join(f"{name}={share}" for name, share in self.mix.items()),
             "TIMEOUT": str(self.timeout_s),
             "DURATION": "" if self.duration_s is None else str(self.duration_s),
-            "RAMP": str(self.ramp_s),
+            "HARNESS_CURVE": json.dumps(self.curve.to_json()) if self.curve else "",
             "HARNESS_RUN_DIR": str(self.run_dir or ""),
             "HARNESS_DNS": self.dns_server or "",
             "HARNESS_WORKER": str(self.worker),
@@ -94,7 +102,7 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         mix=reader.mix("MIX"),
         timeout_s=reader.number("TIMEOUT", default.timeout_s),
         duration_s=duration_s if duration_s >= 0 else None,
-        ramp_s=reader.number("RAMP", default.ramp_s),
+        curve=reader.curve("HARNESS_CURVE"),
         run_dir=Path(env["HARNESS_RUN_DIR"]) if reader.text("HARNESS_RUN_DIR") else None,
         dns_server=reader.text("HARNESS_DNS") or None,
         worker=reader.whole("HARNESS_WORKER", default.worker),
@@ -140,6 +148,14 @@ class _Reader:
                 raise PlanInvalid(f"{name}: {part!r} has no share", hint="download=70,upload=30")
             shares[op.strip()] = self.parse(name, share)
         return shares
+
+    def curve(self, name: str) -> Curve | None:
+        text = self.text(name)
+        try:
+            return Curve.from_json(json.loads(text)) if text else None
+        except (ValueError, TypeError) as error:
+            hint = "[[seconds, rate at its start, rate at its end], …]"
+            raise PlanInvalid(f"{name} is not a curve: {error}", hint=hint) from error
 
     def parse(self, name: str, text: str) -> float:
         try:

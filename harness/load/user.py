@@ -11,11 +11,13 @@ the harness (``HARNESS_RUN_DIR`` set) evidence is written as well.
     class Reader(OpenLoopUser):
         @operation(weight=1)
         def listing(self, call):
-            return checks.listing(call.get("/v1/files", limit=20))
+            answer = yield from call.get("/v1/files", limit=20)
+            return checks.listing(answer)
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import time
@@ -30,14 +32,19 @@ from locust.env import Environment
 from harness.clock import SystemClock
 from harness.errors import HarnessError
 from harness.evidence.journal import Journal
-from harness.load.client import HttpClient, Limits
 from harness.load.engine import Engine, Finished, Operation
+from harness.load.fold import Fold
 from harness.load.ledger import Ledger
 from harness.load.marks import Marks
 from harness.load.resolver import Resolver
 from harness.load.settings import Settings, from_environment
-from harness.load.tally import NoPen, Pen, Tally
+from harness.load.tally import CellView, NoPen, Pen, Tally
+from harness.load.wire.client import HASH, KEEP, HttpClient
+from harness.load.wire.origin import Limits
+from harness.load.wire.poller import Poller
 from harness.load.workload import Workload
+
+__all__ = ["HASH", "KEEP", "OpenLoopUser", "operation"]
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +61,17 @@ _WEIGHT = "harness_operation_weight"
 
 
 def operation(weight: float) -> Callable[[Any], Any]:
-    """Mark a method ``(self, call) -> Outcome`` as an operation with this share of the arrivals."""
+    """Mark a method ``(self, call)`` as an operation with this share of the arrivals.
+
+    It is written as steps (``answer = yield from call.get(…)``) and returns an Outcome.
+    Raises TypeError for one that never yields.
+    """
 
     def mark(function: Any) -> Any:
+        if not inspect.isgeneratorfunction(function):
+            raise TypeError(
+                f"operation {function.__name__} asks for nothing: write `yield from call.get(…)`"
+            )
         setattr(function, _WEIGHT, weight)
         return function
 
@@ -139,9 +154,14 @@ def build_engine(user: OpenLoopUser) -> Engine:
     """An engine for this user's operations, with what the environment says."""
     settings = settings_for(user.environment)
     clock = SystemClock()
-    limits = Limits(max_age_s=settings.connection_age_s)
-    resolver = Resolver(clock, settings.dns_server)
-    http = HttpClient(user.environment.host or user.host or DEFAULT_HOST, resolver, clock, limits)
+    poller = Poller()
+    http = HttpClient(
+        user.environment.host or user.host or DEFAULT_HOST,
+        Resolver(clock, settings.dns_server),
+        poller=poller,
+        limits=Limits(max_age_s=settings.connection_age_s),
+    )
+    telling = _Telling(user.environment)
     name = settings.worker_name
     ledger = Ledger(_pen(settings, f"ledger/{name}.jsonl", f"ledger/{name}"))
     # Runs must not meet each other's objects: milliseconds of the start are in each id.
@@ -150,12 +170,15 @@ def build_engine(user: OpenLoopUser) -> Engine:
         settings,
         Workload(settings, http, clock, ledger, run_tag),
         user.operations(),
+        poller=poller,
         clock=clock,
         tally=Tally(
-            _pen(settings, f"tallies/{name}.jsonl", f"tally/{name}"), settings.thresholds_s
+            _pen(settings, f"tallies/{name}.jsonl", f"tally/{name}"),
+            settings.thresholds_s,
+            telling.counted,
         ),
         marks=Marks(_pen(settings, "history.jsonl", f"load/{name}")),
-        on_finished=lambda finished: _tell_locust(user.environment, finished),
+        on_finished=telling.finished,
     )
 
 
@@ -180,16 +203,35 @@ class RequestFailed(Exception):
     """How a failed request is called in Locust's statistics."""
 
 
-def _tell_locust(environment: Environment, finished: Finished) -> None:
-    environment.events.request.fire(
-        request_type=finished.method or "-",
-        name=finished.op,
-        response_time=finished.latency_s * 1000,
-        response_length=finished.size_bytes,
-        exception=RequestFailed(finished.error) if finished.error else None,
-        context={},
-        response=None,
-    )
+class _Telling:
+    """Tells Locust: its statistics a second at a time, or every request to whoever listens."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._event = environment.events.request
+        self._fold = Fold(environment.stats)
+
+    def counted(self, second: int, cells: list[CellView]) -> None:
+        if not self._has_listeners():
+            self._fold.add(second, cells)
+        self._fold.forget_old()
+
+    def finished(self, finished: Finished) -> None:
+        self._fold.methods[finished.op] = finished.method or "-"
+        if not self._has_listeners():
+            return
+        self._event.fire(
+            request_type=finished.method or "-",
+            name=finished.op,
+            response_time=finished.latency_s * 1000,
+            response_length=finished.size_bytes,
+            exception=RequestFailed(finished.error) if finished.error else None,
+            context={},
+            response=None,
+        )
+
+    def _has_listeners(self) -> bool:
+        """Whether anybody but Locust's own statistics listens to the request event."""
+        return len(self._event._handlers) > 1
 
 
 @events.init_command_line_parser.add_listener

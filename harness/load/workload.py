@@ -10,17 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import threading
 from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
 from harness.clock import Clock
 from harness.load import checks, content, outcome
-from harness.load.client import Exchange, HttpClient
 from harness.load.ledger import Ledger
 from harness.load.objects import KnownObjects, StoredObject
 from harness.load.outcome import FAILED, OK, UNSURE, Outcome
 from harness.load.settings import Settings
+from harness.load.steps import Ask, Pending, Steps
+from harness.load.wire.client import HASH, IDEMPOTENT, KEEP, Exchange, HttpClient
+from harness.load.wire.upload import SENDFILE_MIN_BYTES, from_bytes
 
 #: A token is renewed when less than this part of its life is left.
 RENEW_AT = 0.25
@@ -34,59 +35,63 @@ class VirtualUser:
     """Someone with a token of their own."""
 
     def __init__(self, http: HttpClient, clock: Clock, user: str, password: str) -> None:
-        self._http = http
+        login = json.dumps({"user": user, "password": password}).encode()
+        head = http.head("POST", "/v1/token", {"Content-Type": "application/json"}, len(login))
+        self._ask = Ask(head + login, again=0)
         self._clock = clock
-        self._login = json.dumps({"user": user, "password": password}).encode()
         self._token = ""
+        self._why_not = ""
         self._renew_m = 0.0
         self._expires_m = 0.0
-        self._lock = threading.Lock()
+        self._fetching: Pending | None = None
 
-    def token(self, deadline_m: float) -> tuple[str, str]:
+    def token(self) -> Steps[tuple[str, str]]:
         """(token, "") or ("", why there is none). Asks the service only when needed."""
-        if self._token and self._clock.monotonic_s() < self._expires_m:
-            return self._token, ""
-        left_s = deadline_m - self._clock.monotonic_s()
-        if left_s <= 0 or not self._lock.acquire(timeout=left_s):
-            return "", "token-timeout"
-        try:
-            if self._token and self._clock.monotonic_s() < self._expires_m:
-                return self._token, ""
-            return self._fetch(deadline_m)
-        finally:
-            self._lock.release()
+        if not self._token or self._clock.monotonic_s() >= self._expires_m:
+            yield from self._fetch()
+        return self._token, "" if self._token else self._why_not
 
-    def renew_if_due(self, timeout_s: float) -> None:
+    def renew_if_due(self) -> Steps[None]:
         """Renew ahead of time, so that no request has to wait for it."""
-        now_m = self._clock.monotonic_s()
-        if now_m >= self._renew_m:
-            with self._lock:
-                self._fetch(now_m + timeout_s)
+        if self._clock.monotonic_s() >= self._renew_m:
+            yield from self._fetch()
 
     def reject(self, token: str) -> None:
         """The service did not accept ``token``: the next request fetches a new one."""
         if token == self._token:
             self._token = ""
 
-    def _fetch(self, deadline_m: float) -> tuple[str, str]:
-        exchange = self._http.request(
-            "POST",
-            "/v1/token",
-            deadline_m=deadline_m,
-            headers={"Content-Type": "application/json"},
-            body=self._login,
-        )
+    def _fetch(self) -> Steps[None]:
+        """Fetch a token, or wait for whoever is at it."""
+        if self._fetching is not None:
+            yield self._fetching
+            return
+        self._fetching = pending = Pending()
+        try:
+            self._take((yield self._ask))
+        finally:
+            self._fetching = None
+            pending.resolve()
+
+    def _take(self, exchange: Exchange) -> None:
         result = outcome.of_read(exchange, (200, 201))
         if result.outcome != OK:
-            return "", f"token-{result.error}"
+            self._fail(f"token-{result.error}")
+            return
         document = outcome.json_object(exchange) or {}
         token, life_s = document.get("token"), document.get("expires_in")
         if not isinstance(token, str) or not isinstance(life_s, int | float) or life_s <= 0:
-            return "", "token-error-body"
+            self._fail("token-error-body")
+            return
         now_m = self._clock.monotonic_s()
         self._token, self._expires_m = token, now_m + life_s
         self._renew_m = now_m + life_s * (1 - RENEW_AT)
-        return token, ""
+
+    def _fail(self, why: str) -> None:
+        """No new token; one that is still good goes on being used."""
+        self._why_not = why
+        if self._clock.monotonic_s() >= self._expires_m:
+            self._token = ""
 
 
 class Workload:
@@ -128,21 +133,29 @@ class Workload:
         object_id = self.new_object_id("i")
         return object_id, content.image_bytes(self.settings.seed, object_id)
 
-    def call(self, planned_t: float, planned_m: float) -> Call:
-        """A call for the arrival planned at this wall and monotonic instant."""
-        return Call(self, self.random.choice(self.users), planned_t, planned_m)
+    def call(self, planned_t: float) -> Call:
+        """A call for the arrival planned at this wall instant."""
+        return Call(self, self.random.choice(self.users), planned_t)
 
 
 class Call:
-    """One arrival: sends what the operation asks for, before the arrival's deadline."""
+    """One arrival. Its methods are steps: ``answer = yield from call.get(…)``."""
 
-    def __init__(
-        self, workload: Workload, user: VirtualUser, planned_t: float, planned_m: float
-    ) -> None:
+    __slots__ = (
+        "_user",
+        "bytes_sent",
+        "exchange",
+        "is_write",
+        "method",
+        "planned_t",
+        "random",
+        "workload",
+    )
+
+    def __init__(self, workload: Workload, user: VirtualUser, planned_t: float) -> None:
         self.workload = workload
         self.random = workload.random
         self.planned_t = planned_t
-        self.deadline_m = planned_m + workload.settings.timeout_s
         #: The last answer, from which region, zone and bytes are taken.
         self.exchange = Exchange()
         self.method = ""
@@ -150,36 +163,45 @@ class Call:
         self.is_write = False
         self._user = user
 
-    def get(self, path: str, headers: Mapping[str, str] | None = None, **query: object) -> Exchange:
+    def get(
+        self,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        take: int = KEEP,
+        **query: object,
+    ) -> Steps[Exchange]:
         """GET ``path``; ``query`` becomes the query string."""
         if query:
             path = f"{path}?{urlencode({k: str(v) for k, v in query.items()})}"
-        return self.send("GET", path, headers)
+        return (yield from self.send("GET", path, headers, take=take))
 
-    def get_file(self, stored: StoredObject, headers: Mapping[str, str] | None = None) -> Exchange:
+    def get_file(
+        self, stored: StoredObject, headers: Mapping[str, str] | None = None, *, take: int = HASH
+    ) -> Steps[Exchange]:
         """GET a file's content; remembers its tag, and forgets an object that is gone."""
         stored.users += 1
         try:
-            exchange = self.get(file_path(stored.object_id), headers)
+            exchange = yield from self.get(file_path(stored.object_id), headers, take=take)
         finally:
             stored.users -= 1
         self._learn(self.workload.files, stored, exchange)
         return exchange
 
-    def get_variant(self, stored: StoredObject, width: int) -> Exchange:
+    def get_variant(self, stored: StoredObject, width: int) -> Steps[Exchange]:
         """GET an image resized to ``width`` pixels."""
-        exchange = self.get(f"/v1/images/{quote(stored.object_id)}", w=width)
+        exchange = yield from self.get(f"/v1/images/{quote(stored.object_id)}", w=width)
         self._learn(self.workload.images, stored, exchange)
         return exchange
 
-    def upload(self, object_id: str, body: bytes, *, op: str, content_type: str) -> Outcome:
+    def upload(self, object_id: str, body: bytes, *, op: str, content_type: str) -> Steps[Outcome]:
         """PUT an object, write the ledger, and know the object once it is acknowledged."""
         sha256 = hashlib.sha256(body).hexdigest()
         headers = {"Content-Type": content_type, "X-Checksum-Sha256": sha256}
         result = Outcome(UNSURE, "unfinished")
         self.is_write = True
         try:
-            exchange = self.send("PUT", file_path(object_id), headers, body)
+            exchange = yield from self.send("PUT", file_path(object_id), headers, body)
             result = checks.upload(exchange, sha256=sha256)
         finally:
             # Also when this call is given up half-way: the object may be stored.
@@ -200,12 +222,12 @@ class Call:
             known.add(StoredObject(object_id, sha256, len(body), etag))
         return result
 
-    def delete(self, stored: StoredObject) -> Outcome:
+    def delete(self, stored: StoredObject) -> Steps[Outcome]:
         """DELETE an object already taken out of the known ones, and write the ledger."""
         result = Outcome(UNSURE, "unfinished")
         self.is_write = True
         try:
-            exchange = self.send("DELETE", file_path(stored.object_id))
+            exchange = yield from self.send("DELETE", file_path(stored.object_id))
             result = outcome.of_write(exchange, (200, 204))
             if exchange.status == 404:
                 # Somewhere on the way the request may have been sent twice, and the first
@@ -226,39 +248,43 @@ class Call:
         path: str,
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
-    ) -> Exchange:
+        *,
+        take: int = KEEP,
+    ) -> Steps[Exchange]:
         """Send with the user's token; a token that is refused is renewed once."""
         self.method = method
-        exchange = self._send_once(method, path, headers, body)
+        exchange = yield from self._send_once(method, path, headers, body, take)
         if exchange.status == 401:
-            exchange = self._send_once(method, path, headers, body)
+            exchange = yield from self._send_once(method, path, headers, body, take)
         self.exchange = exchange
         return exchange
 
     @property
     def region(self) -> str:
-        return self.exchange.header("x-served-region")
+        return self.exchange.served[0]
 
     @property
     def zone(self) -> str:
-        return self.exchange.header("x-served-zone")
+        return self.exchange.served[1]
 
     def unfinished(self) -> Outcome:
         """What to call this if it is given up now."""
         return Outcome(UNSURE if self.is_write else FAILED, "unfinished")
 
     def _send_once(
-        self, method: str, path: str, headers: Mapping[str, str] | None, body: bytes
-    ) -> Exchange:
-        token, error = self._user.token(self.deadline_m)
+        self, method: str, path: str, headers: Mapping[str, str] | None, body: bytes, take: int
+    ) -> Steps[Exchange]:
+        token, error = yield from self._user.token()
         if error:
-            return Exchange(error=error)
-        exchange = self.workload.http.request(
-            method,
-            path,
-            deadline_m=self.deadline_m,
-            headers={"Authorization": f"Bearer {token}", **(headers or {})},
-            body=body,
+            return Exchange(error)
+        fields = {"Authorization": f"Bearer {token}", **(headers or {})}
+        large = len(body) >= SENDFILE_MIN_BYTES
+        request = self.workload.http.head(method, path, fields, len(body) or None)
+        exchange = yield Ask(
+            request if large else request + body,
+            from_bytes(body) if large else None,
+            take=take,
+            again=1 if method in IDEMPOTENT else 0,
         )
         self.bytes_sent += len(body)
         if exchange.status == 401:

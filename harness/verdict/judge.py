@@ -59,6 +59,30 @@ _PER_PHASE: dict[type[Any], Callable[..., Finding]] = {
 }
 
 
+#: Findings that name a cause before those that show its effects; others lie between.
+_TELLING = (
+    "undone",
+    "evidence complete",
+    "generator healthy",
+    "planned rate sent",
+    "fault landed",
+    "durability",
+    "content",
+    "pods replaced",
+    "routing",
+    "database moved",
+    "failover",
+    "failback",
+)
+
+
+def _how_telling(finding: Finding) -> int:
+    name = finding.objective.partition(":")[0]
+    if name in _TELLING:
+        return _TELLING.index(name)
+    return len(_TELLING) + (name == "experiment")
+
+
 def judge(plan: Plan, evidence: Evidence) -> Verdict:
     """The verdict on one run. Never raises for anything the evidence holds."""
     return _Judge(Case(plan, evidence)).verdict()
@@ -211,7 +235,8 @@ class _Judge:
             return f"the run was stopped ({stopped}) before its end; faults were undone"
         if outcome is Outcome.PASS:
             return f"every objective held {done}, on sufficient evidence"
-        bad = [f for f in findings if f.outcome is outcome]
+        # The most telling first: an error rate says that, a failover says why.
+        bad = sorted((f for f in findings if f.outcome is outcome), key=_how_telling)
         shown = f"{bad[0].objective} ({bad[0].phase}): {bad[0].because}"
         more = f"; and {len(bad) - 1} more" if len(bad) > 1 else ""
         verb = "failed" if outcome is Outcome.FAIL else "cannot be told"

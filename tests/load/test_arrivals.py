@@ -9,23 +9,24 @@ import pytest
 
 from harness.errors import PlanInvalid
 from harness.load.arrivals import EVEN, POISSON, Schedule
+from harness.plan.rates import constant, ramp
 
 
 def test_even_arrivals_are_exactly_one_gap_apart():
-    offsets = list(Schedule(200, EVEN, duration_s=2).offsets_s())
+    offsets = list(Schedule(constant(200), EVEN, duration_s=2).offsets_s())
     assert offsets == [n / 200 for n in range(400)]
 
 
 def test_poisson_arrivals_are_the_same_for_the_same_seed_and_others_for_another():
     def first(seed):
-        return list(itertools.islice(Schedule(50, POISSON, seed).offsets_s(), 100))
+        return list(itertools.islice(Schedule(constant(50), POISSON, seed).offsets_s(), 100))
 
     assert first(7) == first(7)
     assert first(7) != first(8)
 
 
 def test_poisson_gaps_have_the_mean_and_spread_of_an_exponential():
-    offsets = list(Schedule(100, POISSON, seed=7, duration_s=100).offsets_s())
+    offsets = list(Schedule(constant(100), POISSON, seed=7, duration_s=100).offsets_s())
     gaps = [b - a for a, b in itertools.pairwise(offsets)]
     assert statistics.mean(gaps) == pytest.approx(0.01, rel=0.05)
     assert statistics.stdev(gaps) == pytest.approx(0.01, rel=0.05)
@@ -33,26 +34,29 @@ def test_poisson_gaps_have_the_mean_and_spread_of_an_exponential():
 
 @pytest.mark.parametrize("arrivals", [EVEN, POISSON])
 def test_workers_share_one_schedule_without_loss_or_overlap(arrivals):
-    schedule = Schedule(100, arrivals, seed=3, duration_s=5)
+    schedule = Schedule(constant(100), arrivals, seed=3, duration_s=5)
     shares = [list(schedule.share_s(worker, 3)) for worker in range(3)]
     assert sorted(itertools.chain(*shares)) == list(schedule.offsets_s())
 
 
 def test_a_ramp_sends_half_as_many_while_it_lasts_and_reaches_the_rate():
-    offsets = list(Schedule(100, EVEN, duration_s=20, ramp_s=10).offsets_s())
+    offsets = list(Schedule(ramp(0, 100, over_s=10), EVEN, duration_s=20).offsets_s())
     assert sum(t < 10 for t in offsets) == 500
     assert sum(10 <= t < 11 for t in offsets) == 100
     assert offsets == sorted(offsets)
 
 
 def test_a_schedule_without_duration_does_not_end():
-    assert len(list(itertools.islice(Schedule(1000, EVEN).offsets_s(), 5000))) == 5000
+    assert len(list(itertools.islice(Schedule(constant(1000), EVEN).offsets_s(), 5000))) == 5000
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{"rate": 0}, {"rate": -1}, {"rate": 1, "arrivals": "random"}, {"rate": 1, "ramp_s": -1}],
-)
-def test_a_schedule_that_makes_no_sense_is_refused(wrong):
+def test_arrivals_of_an_unknown_kind_are_refused():
     with pytest.raises(PlanInvalid):
-        Schedule(**wrong)
+        Schedule(constant(1), "random")
+
+
+def test_poisson_arrivals_follow_a_curve():
+    offsets = list(Schedule(ramp(0, 400, over_s=20), POISSON, seed=7, duration_s=20).offsets_s())
+    halves = [sum(t < 10 for t in offsets), sum(t >= 10 for t in offsets)]
+    assert halves == [pytest.approx(1000, rel=0.1), pytest.approx(3000, rel=0.1)]
+    assert offsets == sorted(offsets)

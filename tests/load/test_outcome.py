@@ -8,8 +8,9 @@ import json
 import pytest
 
 from harness.load import checks, jpeg
-from harness.load.client import Exchange
 from harness.load.outcome import FAILED, OK, UNSURE, of_read, of_write
+
+from .made import made
 
 JSON_ERROR = json.dumps({"error": "the store cannot be reached", "code": "x"}).encode()
 BODY = b"0123456789"
@@ -18,17 +19,17 @@ SHA = hashlib.sha256(BODY).hexdigest()
 
 def answer(status=200, body=b"", **headers):
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Exchange(status=status, body=body, headers=named, sent=True)
+    return made(status=status, body=body, headers=named, sent=True)
 
 
 @pytest.mark.parametrize(
     ("exchange", "outcome"),
     [
         (answer(201), OK),
-        (Exchange(error="refused", sent=False), FAILED),
-        (Exchange(error="connect-timeout", sent=False), FAILED),
-        (Exchange(error="timeout", sent=True), UNSURE),
-        (Exchange(error="reset", sent=True), UNSURE),
+        (made(error="refused", sent=False), FAILED),
+        (made(error="connect-timeout", sent=False), FAILED),
+        (made(error="timeout", sent=True), UNSURE),
+        (made(error="reset", sent=True), UNSURE),
         (answer(403, JSON_ERROR), FAILED),
         (answer(429), FAILED),
         (answer(503, JSON_ERROR), FAILED),
@@ -47,7 +48,7 @@ def test_an_upload_is_failed_only_when_it_surely_did_not_happen(exchange, outcom
 
 
 def test_a_read_that_was_not_answered_rightly_has_failed():
-    assert of_read(Exchange(error="timeout", sent=True), (200,)) == (FAILED, "timeout")
+    assert of_read(made(error="timeout", sent=True), (200,)) == (FAILED, "timeout")
     assert of_read(answer(503), (200,)) == (FAILED, "status-503")
     assert of_read(answer(200), (200,)) == (OK, "")
 
@@ -64,7 +65,7 @@ def test_a_read_that_was_not_answered_rightly_has_failed():
         (answer(200, JSON_ERROR), "error-body"),
         (answer(404, JSON_ERROR), "status-404"),
         (answer(206, BODY), "status-206"),
-        (Exchange(error="closed", sent=True), "closed"),
+        (made(error="closed", sent=True), "closed"),
     ],
 )
 def test_a_download_is_ok_only_with_the_very_bytes_uploaded(exchange, error):

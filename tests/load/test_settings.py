@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import PlanInvalid
 from harness.load.settings import Settings, from_environment
+from harness.plan.rates import ramp
 
 
 def test_settings_survive_the_environment():
@@ -18,7 +19,7 @@ def test_settings_survive_the_environment():
         mix={"download": 64.0, "upload": 0.5},
         timeout_s=2.5,
         duration_s=12.25,
-        ramp_s=1.5,
+        curve=ramp(10, 20, over_s=1.5),
         run_dir=Path("runs/x"),
         dns_server="127.1.0.53:5353",
         worker=1,
@@ -43,7 +44,14 @@ def test_a_user_may_write_units():
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("RATE", "fast"), ("SEED", "1.5"), ("MIX", "download"), ("MIX", "a=b")]
+    ("name", "text"),
+    [
+        ("RATE", "fast"),
+        ("SEED", "1.5"),
+        ("MIX", "download"),
+        ("MIX", "a=b"),
+        ("HARNESS_CURVE", "[[1]]"),
+    ],
 )
 def test_a_value_that_cannot_be_read_is_named(name, text):
     with pytest.raises(PlanInvalid, match=name):

@@ -7,9 +7,9 @@ import pytest
 from harness.evidence import histogram
 from harness.load.marks import Marks
 from harness.load.objects import KEEP_AT_LEAST, KnownObjects, StoredObject
-from harness.load.tally import CellKey, Tally
+from harness.load.tally import Tally
 
-OK = CellKey("download", "us-east-1", "us-east-1a", "ok", "")
+OK = ("download", ("us-east-1", "us-east-1a"), ("ok", ""))
 
 
 class Lines:
@@ -37,7 +37,7 @@ def test_an_arrival_is_planned_before_it_is_sent_and_counted_in_its_own_second(p
     tally.sent()
     tally.late(0.001)
     tally.flush()
-    tally.done(1700000000.9, OK, size_bytes=10, latency_s=0.25, service_s=0.2)
+    tally.done(1700000000.9, *OK, size_bytes=10, latency_s=0.25, service_s=0.2)
     tally.flush()
     first, second = pen.lines
     assert first["seconds"] == {"1700000000": {"planned": 1, "cells": []}}
@@ -46,7 +46,11 @@ def test_an_arrival_is_planned_before_it_is_sent_and_counted_in_its_own_second(p
     assert second["seconds"]["1700000000"]["planned"] == 0
     assert second["seconds"]["1700000000"]["cells"] == [
         {
-            **OK._asdict(),
+            "op": "download",
+            "region": "us-east-1",
+            "zone": "us-east-1a",
+            "outcome": "ok",
+            "error": "",
             "n": 1,
             "bytes": 10,
             "latency": {str(histogram.index_of(250_000)): 1},
@@ -61,7 +65,7 @@ def test_a_latency_at_the_threshold_is_below_it(pen):
     tally = Tally(pen, [0.2, 1.0])
     for latency_s in (0.1, 0.2, 0.200001, 0.9):
         tally.sent()
-        tally.done(5.0, OK, size_bytes=0, latency_s=latency_s, service_s=latency_s)
+        tally.done(5.0, *OK, size_bytes=0, latency_s=latency_s, service_s=latency_s)
     tally.flush()
     assert pen.lines[0]["seconds"]["5"]["cells"][0]["below"] == {"0.2": 2, "1.0": 4}
 

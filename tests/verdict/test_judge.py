@@ -38,8 +38,7 @@ def ends(verdict: Verdict, outcome: Outcome, exit_status: int, *words: str) -> N
     for word in words:
         assert word in told
     if outcome is not PASS and exit_status in (99, 111):
-        first = next(f for f in verdict.findings if f.outcome is outcome)
-        assert first.because in verdict.summary
+        assert any(f.because in verdict.summary for f in verdict.findings if f.outcome is outcome)
 
 
 def test_a_day_on_which_everything_came_back_passes() -> None:
@@ -69,6 +68,16 @@ def test_a_day_on_which_everything_came_back_passes() -> None:
 
 def test_dns_that_never_fails_over_fails() -> None:
     ends(judged(Day(dns_fails_over=False)), FAIL, 99, "DNS never fails over")
+
+
+def test_the_summary_names_the_cause_before_its_effects() -> None:
+    verdict = judged(Day(dns_fails_over=False))
+    ends(verdict, FAIL, 99)
+    assert "DNS never fails over" in verdict.summary
+    assert "availability" not in verdict.summary
+    late = judged(Day(late_s=0.4, latency_s=0.4))
+    ends(late, UNKNOWN, 111)
+    assert "over 50 ms late" in late.summary
 
 
 def test_a_standby_that_is_never_promoted_fails() -> None:

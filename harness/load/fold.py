@@ -1,0 +1,102 @@
+"""Puts what was tallied into Locust's own statistics, a second at a time.
+
+Locust's event for every request costs more than sending it. Nobody needs it but those who
+listen to it: for them it is fired, and otherwise its statistics get the sums, so that its web
+page, tables, CSV and reports to a master show the same as if it had been.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+
+from locust.stats import RequestStats, StatsEntry, StatsError, bucket_response_time
+
+from harness.evidence import histogram
+from harness.load.outcome import NOT_SENT, OK
+from harness.load.tally import CellView
+
+#: Locust looks back a few seconds and keeps a number for every second since the start.
+KEEP_SECONDS = 120
+
+
+class Fold:
+    """Adds tallied cells to ``stats``."""
+
+    def __init__(self, stats: RequestStats) -> None:
+        self._stats = stats
+        #: Locust's statistics go by name and method; an operation has one.
+        self.methods: dict[str, str] = {}
+
+    def add(self, second: int, cells: Iterable[CellView]) -> None:
+        """Cells of one second of planned arrivals, as they were counted since the last time."""
+        for cell in cells:
+            if cell.outcome == NOT_SENT:
+                continue
+            method = self.methods.get(cell.op, "-")
+            response_times, total_ms, low_ms, high_ms = _in_ms(cell.latency)
+            for entry in (self._stats.total, self._stats.entries[cell.op, method]):
+                _log(entry, second, cell, response_times, total_ms, low_ms, high_ms)
+            if cell.outcome != OK:
+                self._error(method, cell)
+
+    def forget_old(self) -> None:
+        """Keep the numbers per second that Locust looks at; they would grow for ever."""
+        oldest = int(time.time()) - KEEP_SECONDS
+        for entry in (self._stats.total, *self._stats.entries.values()):
+            for numbers in (entry.num_reqs_per_sec, entry.num_fail_per_sec):
+                for second in [s for s in numbers if s < oldest]:
+                    del numbers[second]
+
+    def _error(self, method: str, cell: CellView) -> None:
+        error = cell.error or cell.outcome
+        key = StatsError.create_key(method, cell.op, error)
+        known = self._stats.errors.get(key)
+        if known is None:
+            known = self._stats.errors[key] = StatsError(method, cell.op, error)
+        known.occurrences += cell.n
+
+
+def _in_ms(latency: Mapping[int, int]) -> tuple[dict[int, int], float, float, float]:
+    """Locust's rounded response times, their sum and the least and greatest, in ms."""
+    rounded: dict[int, int] = {}
+    total_ms = 0.0
+    low_ms, high_ms = float("inf"), 0.0
+    for index, n in latency.items():
+        low_us, high_us = histogram.bounds_us(index)
+        middle_ms = (low_us + high_us) / 2000
+        key = bucket_response_time(middle_ms)
+        rounded[key] = rounded.get(key, 0) + n
+        total_ms += middle_ms * n
+        low_ms = min(low_ms, middle_ms)
+        high_ms = max(high_ms, middle_ms)
+    return rounded, total_ms, low_ms, high_ms
+
+
+def _log(
+    entry: StatsEntry,
+    second: int,
+    cell: CellView,
+    response_times: dict[int, int],
+    total_ms: float,
+    low_ms: float,
+    high_ms: float,
+) -> None:
+    """What Locust does for one request, for all of a cell."""
+    now_t = time.time()
+    last_t = entry.last_request_timestamp
+    if entry.use_response_times_cache and last_t and int(now_t) > int(last_t):
+        entry._cache_response_times(int(now_t) - 1)
+    entry.num_requests += cell.n
+    entry.num_reqs_per_sec[second] += cell.n
+    entry.last_request_timestamp = now_t
+    entry.total_response_time += round(total_ms)
+    least = entry.min_response_time
+    entry.min_response_time = round(low_ms, 3) if least is None else min(least, round(low_ms, 3))
+    entry.max_response_time = max(entry.max_response_time, round(high_ms, 3))
+    for key, n in response_times.items():
+        entry.response_times[key] = entry.response_times.get(key, 0) + n
+    entry.total_content_length += cell.size_bytes
+    if cell.outcome != OK:
+        entry.num_failures += cell.n
+        entry.num_fail_per_sec[second] += cell.n

@@ -1,0 +1,321 @@
+"""Requests for code that waits for its answer: one greenlet, one exchange at a time.
+
+Failures are data (:attr:`Exchange.error`), never exceptions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import gevent
+from greenlet import getcurrent
+
+from harness.load.resolver import Resolver
+from harness.load.wire.connection import Connection
+from harness.load.wire.message import Head, headers_of, request_bytes
+from harness.load.wire.origin import Counts, Limits, Name, NoConnection, Origin
+from harness.load.wire.poller import Poller
+from harness.load.wire.upload import SENDFILE_MIN_BYTES, Body, from_bytes
+
+#: Headers by which the service says who served.
+_SERVED = re.compile(rb"\r\nx-served-(region|zone):[ \t]*([^\r\n]*)", re.IGNORECASE)
+NOBODY = ("", "")
+#: What becomes of the body of an answer.
+DROP, KEEP, HASH = range(3)
+#: Methods of which doing twice is doing once (RFC 9110, 9.2.2).
+IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
+
+
+class Exchange:
+    """What became of one request.
+
+    ``error`` is empty when a whole answer was read, whatever its status. ``sent`` says
+    whether any byte of the request may have reached the service: if not, the operation surely
+    did not happen. ``body`` is the answer's body where it was kept; of one that was hashed,
+    its first KiB. ``size_bytes`` is the size of the body in any case (-1 where it is not
+    known). ``sent_m``, ``first_m``, ``done_m`` are monotonic seconds, 0.0 where it did not
+    come to that.
+    """
+
+    __slots__ = (
+        "_headers",
+        "_sha256",
+        "address",
+        "body",
+        "done_m",
+        "error",
+        "first_m",
+        "head",
+        "received_bytes",
+        "sent",
+        "sent_m",
+        "size_bytes",
+        "status",
+    )
+
+    def __init__(self, error: str = "") -> None:
+        self.error = error
+        self.status = 0
+        self.head: Head | None = None
+        self.body = b""
+        self.size_bytes = 0
+        self.sent = False
+        self.address = ""
+        self.received_bytes = 0
+        self.sent_m = self.first_m = self.done_m = 0.0
+        self._headers: dict[str, str] | None = None
+        self._sha256 = ""
+
+    def read(self, connection: Connection, taker: Taker | None) -> None:
+        """Take over what ``connection`` knows, before it is released."""
+        self.error = connection.error
+        self.head = head = connection.head
+        if head is not None:
+            self.status = head.status
+            self.size_bytes = max(head.length, -1)
+        if taker is not None:
+            self.body, self.size_bytes, self._sha256 = taker.result()
+        self.sent = connection.sent
+        self.address = connection.address[0]
+        self.received_bytes = connection.received_bytes
+        self.sent_m = connection.sent_m
+        self.first_m = connection.first_m
+        self.done_m = connection.done_m
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers by lower-case name; of several the last."""
+        if self._headers is None:
+            self._headers = headers_of(self.head.raw) if self.head is not None else {}
+        return self._headers
+
+    def header(self, name: str) -> str:
+        """The header ``name`` (lower case), or ``""``."""
+        return self.headers.get(name, "")
+
+    @property
+    def served(self) -> tuple[str, str]:
+        """``(region, zone)`` that say they served this, ``""`` where nothing does."""
+        return served_by(self.head) if self.head is not None else NOBODY
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the body in hex, where it was kept or hashed."""
+        if not self._sha256:
+            self._sha256 = hashlib.sha256(self.body).hexdigest()
+        return self._sha256
+
+
+def served_by(head: Head) -> tuple[str, str]:
+    """``(region, zone)`` in the head of an answer; looked for once per head."""
+    if head.note is None:
+        found = {name.lower(): value for name, value in _SERVED.findall(head.raw)}
+        region, zone = found.get(b"region", b""), found.get(b"zone", b"")
+        head.note = (region.strip().decode("latin-1"), zone.strip().decode("latin-1"))
+    served: tuple[str, str] = head.note
+    return served
+
+
+class Taker(Protocol):
+    """Takes the pieces of a body, and says in the end what became of it."""
+
+    def take(self, piece: memoryview) -> object: ...
+
+    def result(self) -> tuple[bytes, int, str]:
+        """``(body or what is kept of it, its size, its SHA-256 or "")``."""
+
+
+class Keeping:
+    """Keeps the body."""
+
+    __slots__ = ("_kept", "take")
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self.take = self._kept.extend
+
+    def result(self) -> tuple[bytes, int, str]:
+        return bytes(self._kept), len(self._kept), ""
+
+
+class Hashing:
+    """Hashes the body and keeps its beginning, in case it is a message and not a file."""
+
+    __slots__ = ("_hash", "_size_bytes", "_start")
+
+    START_BYTES = 1024
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._size_bytes = 0
+        self._start = b""
+
+    def take(self, piece: memoryview) -> None:
+        self._hash.update(piece)
+        self._size_bytes += len(piece)
+        if len(self._start) < self.START_BYTES:
+            self._start += piece[: self.START_BYTES - len(self._start)].tobytes()
+
+    def result(self) -> tuple[bytes, int, str]:
+        return self._start, self._size_bytes, self._hash.hexdigest()
+
+
+def taker_for(take: int) -> Taker | None:
+    """A taker for one of :data:`DROP`, :data:`KEEP`, :data:`HASH`."""
+    if take == KEEP:
+        return Keeping()
+    return Hashing() if take == HASH else None
+
+
+class _Waiting:
+    """A greenlet that waits for its exchange."""
+
+    __slots__ = ("connection", "done", "exchange", "greenlet", "taker")
+
+    def __init__(self, taker: Taker | None) -> None:
+        self.exchange = Exchange()
+        self.taker = taker
+        self.greenlet = getcurrent()
+        self.connection: Connection | None = None
+        self.done = False
+
+    def finished(self, connection: Connection) -> None:
+        self.exchange.read(connection, self.taker)
+        # Before the greenlet goes on: its next request may then use the same connection.
+        connection.release()
+        self.connection = None
+        self.done = True
+        if self.greenlet is not getcurrent():
+            self.greenlet.switch()
+
+    def moved(self, connection: Connection) -> None:
+        self.connection = connection
+
+
+class HttpClient:
+    """Requests to one base URL (``http://host:port`` or https), on kept connections.
+
+    For many greenlets of one thread. ``now`` reads monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        resolver: Resolver,
+        *,
+        poller: Poller,
+        limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raises ValueError for what is not an http or https address."""
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{base_url!r} is not an http:// or https:// address")
+        self.counts = Counts()
+        self._now = now
+        self._host_header = parts.netloc.rpartition("@")[2]
+        self._prefix = parts.path.rstrip("/")
+        if parts.scheme == "https":
+            tls = tls or ssl.create_default_context()
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        self.name = Name(resolver, parts.hostname, now)
+        self.origin = Origin(
+            poller,
+            self.name,
+            port,
+            limits or Limits(),
+            self.counts,
+            tls=tls if parts.scheme == "https" else None,
+        )
+
+    def head(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        length: int | None = None,
+    ) -> bytes:
+        """The bytes of a request without its body of ``length`` bytes. Raises ValueError."""
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        return request_bytes(method, self._prefix + path, self._host_header, pairs, length)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        deadline_m: float,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        body: bytes | Body = b"",
+        take: int = KEEP,
+    ) -> Exchange:
+        """Send one request and read the whole answer, all before ``deadline_m`` (monotonic).
+
+        ``take``: :data:`KEEP` the answer's body, :data:`HASH` it, or :data:`DROP` it unread. A
+        request on a kept connection that turns out to be closed, before any byte of an answer, is
+        sent once more on a new one if its method is idempotent. Raises ValueError for a path
+        or header that is none.
+        """
+        if isinstance(body, bytes) and len(body) >= SENDFILE_MIN_BYTES:
+            body = from_bytes(body)
+        length = len(body) if body else None
+        request = self.head(method, path, headers, length)
+        if isinstance(body, bytes):
+            request += body
+        return self.perform(
+            request,
+            body if isinstance(body, Body) else None,
+            take,
+            deadline_m,
+            head_only=method == "HEAD",
+            again=1 if method in IDEMPOTENT else 0,
+        )
+
+    def perform(
+        self,
+        request: bytes,
+        body: Body | None,
+        take: int,
+        deadline_m: float,
+        *,
+        head_only: bool = False,
+        again: int = 0,
+    ) -> Exchange:
+        """Send a request that is bytes already, and wait for its answer."""
+        if not self.name.addresses and not self.name.wait(deadline_m - self._now()):
+            return Exchange("dns")
+        taker = taker_for(take)
+        waiting = _Waiting(taker)
+        try:
+            waiting.connection = self.origin.begin(
+                waiting,
+                request,
+                body,
+                taker.take if taker is not None else None,
+                deadline_m,
+                head_only=head_only,
+                again=again,
+            )
+        except NoConnection as failure:
+            return Exchange(failure.name)
+        try:
+            hub = gevent.get_hub()
+            while not waiting.done:
+                hub.switch()
+        except BaseException:
+            if waiting.connection is not None:
+                waiting.connection.abandon()
+            raise
+        return waiting.exchange
+
+    def close(self) -> None:
+        """Close every idle connection and ask for the name no more."""
+        self.origin.close()
+        self.name.close()

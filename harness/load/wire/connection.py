@@ -1,0 +1,668 @@
+"""One socket and the exchange it is in the middle of.
+
+Everything here runs in the hub, in response to events, and never waits. The common case, a
+small answer that arrives whole, takes one ``recv`` into a buffer all connections share, one
+look for the end of the head and one call of :meth:`Owner.finished`.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import socket as _sockets
+import ssl
+from _socket import socket as _Socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from harness.load.wire.message import (
+    CHUNKED,
+    HEAD_MAX_BYTES,
+    INTERIM_MAX,
+    Chunks,
+    Head,
+    Malformed,
+    parse_head,
+)
+from harness.load.wire.poller import ERR, HUP, IN, OUT, RDHUP, SLOT_S, Poller
+from harness.load.wire.upload import Body
+
+#: The first read of an answer; its head and a small body fit, and little is copied in vain.
+FIRST_BYTES = 8 * 1024
+#: Further reads of a body somebody looks at.
+READ_BYTES = 256 * 1024
+#: Most that is dropped inside the kernel by one call.
+DROP_BYTES = 1 << 30
+#: Heads remembered: the same server says the same thing, but for the date, for a second.
+HEADS_MAX = 512
+_NEVER = float("inf")
+_END = b"\r\n\r\n"
+_HTTP = b"HTTP/1."
+#: Events after which nothing more will come.
+_ENDED = RDHUP | HUP | ERR
+_MSG_TRUNC = _sockets.MSG_TRUNC
+_MSG_MORE = 0x8000
+_NAMES = {
+    errno.ECONNREFUSED: "refused",
+    errno.ETIMEDOUT: "connect-timeout",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable",
+    errno.EADDRNOTAVAIL: "unreachable",
+}
+
+
+class RawSocket(_Socket):
+    """A socket without gevent's or the standard library's wrapping; TLS refers to it weakly."""
+
+    __slots__ = ("__weakref__",)
+
+
+_buffer = bytearray(READ_BYTES)
+_view = memoryview(_buffer)
+_first = _view[:FIRST_BYTES]
+#: Never written to: with MSG_TRUNC the kernel takes only its length.
+_nowhere = memoryview(mmap.mmap(-1, DROP_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+_heads: dict[bytes, Head] = {}
+
+# States of a connection.
+CONNECTING, HANDSHAKE, IDLE, SENDING, AWAITING, READING, CLOSED = range(7)
+
+Sink = Callable[[memoryview], object]
+
+
+def name_of(error: OSError) -> str:
+    """The name in :data:`~harness.load.wire.message.ERRORS` of a failure to connect."""
+    return _NAMES.get(error.errno or 0, "unreachable")
+
+
+class Owner(Protocol):
+    """Whoever asked: told once per exchange, in the hub, and must not wait there."""
+
+    def finished(self, connection: Connection) -> None: ...
+
+    def moved(self, connection: Connection) -> None:
+        """The exchange goes on on this other connection."""
+
+
+class Keeper(Protocol):
+    """Whoever keeps the connections."""
+
+    def idle(self, connection: Connection) -> None:
+        """It may be used again."""
+
+    def gone(self, connection: Connection) -> None:
+        """It was closed; an unasked answer or an end while it was idle included."""
+
+    def again(self, connection: Connection, error: str) -> bool:
+        """Nothing of the current request was answered; True if it was begun elsewhere."""
+
+
+class Connection:
+    """A connection and its current exchange.
+
+    When :meth:`Owner.finished` is called the outcome is in ``error`` (empty, or a name of
+    :data:`~harness.load.wire.message.ERRORS`), ``head`` (None if none came),
+    ``received_bytes`` and the instants ``sent_m``, ``first_m``, ``done_m`` (monotonic;
+    0.0 where it did not come to that). ``sent`` says whether any byte may have reached the
+    peer. They stay until :meth:`release`, which the owner may call before it returns; else it
+    is called for it.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_held",
+        "_interims",
+        "_keep",
+        "_left",
+        "_partial",
+        "_recv_into",
+        "_send",
+        "_sent_bytes",
+        "_sock",
+        "_tls",
+        "address",
+        "again",
+        "body",
+        "body_max_bytes",
+        "deadline_m",
+        "done_m",
+        "error",
+        "exchanges",
+        "expires_m",
+        "fd",
+        "first_byte_s",
+        "first_m",
+        "head",
+        "head_only",
+        "keeper",
+        "owner",
+        "poller",
+        "received_bytes",
+        "request",
+        "sent",
+        "sent_m",
+        "sink",
+        "slot",
+        "state",
+        "tried",
+        "whole_m",
+    )
+
+    def __init__(
+        self,
+        poller: Poller,
+        keeper: Keeper,
+        address: tuple[str, int],
+        *,
+        expires_m: float,
+        tls: Any = None,
+        server_name: str | None = None,
+        body_max_bytes: int = DROP_BYTES,
+    ) -> None:
+        """Begin to connect; raises OSError when that is impossible from the start."""
+        self.poller = poller
+        self.keeper = keeper
+        self.address = address
+        self.expires_m = expires_m
+        self.body_max_bytes = body_max_bytes
+        self.exchanges = 0
+        self.owner: Owner | None = None
+        #: addresses where the current request could not connect before
+        self.tried: frozenset[str] = frozenset()
+        self.deadline_m = _NEVER
+        self.slot = -1
+        self.state = CONNECTING
+        self.error = ""
+        self._held = False
+        self._tls: Any = None
+        family = _sockets.AF_INET6 if ":" in address[0] else _sockets.AF_INET
+        sock = RawSocket(family, _sockets.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(_sockets.IPPROTO_TCP, _sockets.TCP_NODELAY, 1)
+            code = sock.connect_ex(address)
+            if code not in (0, errno.EINPROGRESS):
+                raise OSError(code, os.strerror(code))
+            if tls is not None:
+                self._tls = tls._wrap_socket(sock, False, server_hostname=server_name)
+        except BaseException:
+            sock.close()
+            raise
+        self._sock = sock
+        self.fd = sock.fileno()
+        self._send = self._tls_send if self._tls else sock.send
+        self._recv_into = self._tls_recv_into if self._tls else sock.recv_into
+        poller.add(self.fd, self._on_event)
+
+    # ---- what the keeper and the owner call ----------------------------------------------
+
+    def begin(
+        self,
+        owner: Owner,
+        request: bytes,
+        body: Body | None,
+        sink: Sink | None,
+        deadline_m: float,
+        *,
+        head_only: bool = False,
+        connect_by_m: float = _NEVER,
+        first_byte_s: float = _NEVER,
+        again: int = 1,
+    ) -> None:
+        """Send ``request`` (and ``body``), now or once connected, and read the answer.
+
+        ``sink`` takes the body's pieces (views that are valid only during the call); None
+        drops it unread. ``again`` is how often the request may be begun on another
+        connection when this one ends before any byte of an answer.
+        """
+        self.owner = owner
+        self.request = request
+        self.body = body
+        self.sink = sink
+        self.whole_m = deadline_m
+        self.first_byte_s = first_byte_s
+        self.head_only = head_only
+        self.again = again
+        self.error = ""
+        self.head: Head | None = None
+        self.received_bytes = 0
+        self.first_m = 0.0
+        self._partial = b""
+        self._interims = 0
+        self._keep = True
+        if self.state == IDLE:
+            self._begin_waiting()
+            self._start()
+        else:
+            self.sent = False
+            self.sent_m = 0.0
+            self.deadline_m = min(deadline_m, connect_by_m)
+            self.poller.watch(self)
+
+    def release(self) -> None:
+        """The owner has read the outcome: the connection may be used for something else."""
+        if self._held:
+            self._held = False
+            if self.state == IDLE:
+                self.keeper.idle(self)
+            else:
+                self.keeper.gone(self)
+
+    def abandon(self) -> None:
+        """Give the current exchange up; its owner is not told."""
+        self.owner = None
+        self._held = False
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket; nobody is told but the keeper."""
+        if self.state != CLOSED:
+            self._close()
+            self.keeper.gone(self)
+
+    def expired(self) -> None:
+        """The poller says that the deadline has passed."""
+        if self.owner is None:
+            return
+        if self.state <= HANDSHAKE:
+            self._unanswered("connect-timeout")
+        elif self.first_m or self.deadline_m >= self.whole_m:
+            self._fail("timeout")
+        else:
+            self._fail("first-byte-timeout")
+
+    # ---- events --------------------------------------------------------------------------
+
+    def _on_event(self, mask: int) -> None:
+        if self.state != AWAITING or self._partial:
+            self._other_event(mask)
+            return
+        # The common case: an answer begins, and most often it is whole.
+        try:
+            n = self._recv_into(_first)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._broken()
+            return
+        end = _buffer.find(_END, 0, n) + 4
+        if end < 4:
+            self._begun(n, mask)
+            return
+        raw = _view[:end].tobytes()
+        head = _heads.get(raw)
+        if head is None:
+            head = self._parsed(raw)
+            if head is None:
+                return
+        if head.length != n - end or head.status < 200 or self.head_only:
+            self._begun(n, mask)
+            return
+        self.first_m = self.done_m = self.poller.now()
+        self.head = head
+        self.received_bytes += n
+        if n > end and self.sink is not None:
+            self.sink(_view[end:n])
+        self._finish(head.keep and not mask & _ENDED)
+
+    def _other_event(self, mask: int) -> None:
+        state = self.state
+        if state == SENDING:
+            if mask & IN:
+                self._read(mask)
+            if self.state == SENDING and mask & OUT:
+                self._go_on_sending()
+        elif state == IDLE:
+            self._look_idle()
+        elif state == CONNECTING:
+            self._connected(mask)
+        elif state == HANDSHAKE:
+            self._shake_hands()
+        elif state != CLOSED:
+            self._read(mask)
+
+    def _connected(self, mask: int) -> None:
+        code = self._sock.getsockopt(_sockets.SOL_SOCKET, _sockets.SO_ERROR)
+        if code:
+            self._unanswered(_NAMES.get(code, "reset"))
+        elif mask & OUT:
+            self.state = HANDSHAKE if self._tls else IDLE
+            if self._tls:
+                self._shake_hands()
+            else:
+                self._ready()
+
+    def _shake_hands(self) -> None:
+        try:
+            self._tls.do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except OSError:
+            self._fail("tls")
+            return
+        self.state = IDLE
+        self._ready()
+
+    def _ready(self) -> None:
+        """Connected: send what is waiting, if anything is."""
+        if self.owner is None:
+            self.keeper.idle(self)
+            return
+        self._begin_waiting()
+        self._start()
+
+    def _begin_waiting(self) -> None:
+        """Set the deadline of a request about to be sent, for its first byte if there is one."""
+        self.deadline_m = self.whole_m
+        if self.first_byte_s < _NEVER:
+            self.deadline_m = min(self.whole_m, self.poller.now() + self.first_byte_s)
+        if self.slot < 0 or self.slot * SLOT_S > self.deadline_m:
+            self.poller.watch(self)
+
+    def _look_idle(self) -> None:
+        """Something happened to a connection nobody is using: an end, or bytes unasked for."""
+        try:
+            n = self._recv_into(_first)
+        except BlockingIOError:
+            return
+        except OSError:
+            n = 0
+        self.error = "unasked" if n else "closed"
+        self.close()
+
+    # ---- sending -------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self.exchanges += 1
+        self.sent = True
+        self.sent_m = self.poller.now()
+        self._sent_bytes = 0
+        if self.body is None:
+            request = self.request
+            try:
+                n = self._send(request)
+            except BlockingIOError:
+                n = 0
+            except OSError:
+                self._broken()
+                return
+            if n == len(request):
+                self.state = AWAITING
+                return
+            self._sent_bytes = n
+            self.state = SENDING
+        else:
+            self.state = SENDING
+            self._go_on_sending()
+
+    def _go_on_sending(self) -> None:
+        """Send until all is gone or the socket takes no more (then an event says when it does)."""
+        request, body = self.request, self.body
+        size = len(request)
+        whole = size + (len(body) if body else 0)
+        try:
+            while (at := self._sent_bytes) < whole:
+                if at < size:
+                    more = _MSG_MORE if body else 0
+                    self._sent_bytes += self._send(memoryview(request)[at:], more)
+                elif body is not None:
+                    self._sent_bytes += self._send_body(body, at - size)
+        except BlockingIOError:
+            return
+        except OSError:
+            # Perhaps it was answered before the end, and refused the rest.
+            self._read(IN | RDHUP)
+            return
+        self.state = AWAITING
+
+    def _send_body(self, body: Body, at: int) -> int:
+        """Send some of the body from ``at`` on; returns how much."""
+        if at >= body.size_bytes:
+            return int(self._send(memoryview(body.tail)[at - body.size_bytes :], 0))
+        left = body.size_bytes - at
+        if self._tls is None:
+            sent = os.sendfile(self.fd, body.fd, body.offset + at, left)
+            if sent == 0:
+                raise OSError(errno.EIO, "the file became shorter")
+            return sent
+        return int(self._send(os.pread(body.fd, min(left, READ_BYTES), body.offset + at), 0))
+
+    # ---- reading -------------------------------------------------------------------------
+
+    def _parsed(self, raw: bytes) -> Head | None:
+        """The head in ``raw``, remembered; None (and failed) if it is not sound."""
+        try:
+            head = parse_head(raw)
+        except Malformed as wrong:
+            self.received_bytes += len(raw)
+            self._fail(wrong.name)
+            return None
+        if len(_heads) >= HEADS_MAX:
+            _heads.clear()
+        _heads[raw] = head
+        return head
+
+    def _begun(self, n: int, mask: int) -> None:
+        """``n`` bytes of an answer lie at the start of the buffer, and it is not simply whole."""
+        if n == 0:
+            self._ended()
+            return
+        if mask & _ENDED:
+            self._keep = False
+        if not self.first_m:
+            self.first_m = self.poller.now()
+            self.deadline_m = self.whole_m
+        self.received_bytes += n
+        if self.state == SENDING:
+            # It answers before it has heard all: what is left unsaid spoils the connection.
+            self._keep = False
+            self.state = AWAITING
+        data = _view[:n]
+        if self._partial:
+            data = memoryview(self._partial + data)
+        self._take_head(data)
+        # With a short read all was read that there was: an event tells of more.
+        if self.state in (AWAITING, READING) and (n == FIRST_BYTES or self._tls or mask & _ENDED):
+            self._read(mask)
+
+    def _take_head(self, data: memoryview) -> None:
+        """Take the head off ``data``, then what it has of the body."""
+        while True:
+            raw = data[:HEAD_MAX_BYTES].tobytes()
+            end = raw.find(_END) + 4
+            if end < 4:
+                self._partial = raw
+                if len(raw) >= HEAD_MAX_BYTES:
+                    self._fail("head-too-large")
+                elif not _HTTP.startswith(raw[: len(_HTTP)]):
+                    self._fail("bad-response")
+                return
+            self._partial = b""
+            head = _heads.get(raw[:end]) or self._parsed(raw[:end])
+            if head is None:
+                return
+            data = data[end:]
+            if head.status < 200:
+                self._interims += 1
+                if head.status == 101 or self._interims > INTERIM_MAX:
+                    self._fail("bad-response")
+                    return
+                if not data:
+                    return
+                continue
+            self.head = head
+            self.state = READING
+            self._chunks = Chunks() if head.length == CHUNKED and not self.head_only else None
+            self._left = 0 if self.head_only else max(head.length, -1)
+            if self._left > self.body_max_bytes:
+                self._fail("body-too-large")
+            elif data or self._left == 0:
+                self._take_body(data)
+            return
+
+    def _take_body(self, data: memoryview) -> None:
+        """Account for bytes of the body that were read; finish when it is whole."""
+        if self._chunks is not None:
+            self._take_chunks(data)
+        elif self._left < 0:
+            if self.sink is not None:
+                self.sink(data)
+            if self.received_bytes > self.body_max_bytes:
+                self._fail("body-too-large")
+        elif len(data) > self._left:
+            self._fail("unasked")
+        else:
+            if data and self.sink is not None:
+                self.sink(data)
+            self._left -= len(data)
+            if self._left == 0:
+                self._whole()
+
+    def _take_chunks(self, data: memoryview) -> None:
+        chunks = self._chunks
+        assert chunks is not None
+        try:
+            used, pieces = chunks.feed(data)
+        except Malformed as wrong:
+            self._fail(wrong.name)
+            return
+        if self.sink is not None:
+            for piece in pieces:
+                self.sink(piece)
+        if chunks.size_bytes + chunks.left > self.body_max_bytes:
+            self._fail("body-too-large")
+        elif chunks.done:
+            if used < len(data):
+                self._fail("unasked")
+            else:
+                self._whole()
+
+    def _read(self, mask: int) -> None:
+        """Read until the answer is whole, or there is no more for now."""
+        while self.state in (SENDING, AWAITING, READING):
+            drop = self._to_drop()
+            try:
+                if drop:
+                    asked = drop
+                    n = self._recv_into(_nowhere, drop, _MSG_TRUNC)
+                elif self.state == READING:
+                    asked = READ_BYTES if self._left < 0 else min(self._left + 1, READ_BYTES)
+                    n = self._recv_into(_view[:asked])
+                else:
+                    asked = FIRST_BYTES
+                    n = self._recv_into(_first)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._broken()
+                return
+            if n == 0:
+                self._ended()
+            elif drop:
+                self._dropped(n)
+            elif self.state == READING:
+                self.received_bytes += n
+                self._take_body(_view[:n])
+            else:
+                self._begun(n, mask)
+                return
+            if n < asked and self._tls is None and not mask & _ENDED:
+                return
+
+    def _to_drop(self) -> int:
+        """How many bytes of the body may be dropped inside the kernel now; 0 for none."""
+        if self.state != READING or self.sink is not None or self._tls is not None:
+            return 0
+        if self._chunks is not None:
+            return min(self._chunks.left, DROP_BYTES)
+        # One more than is to come: whatever is too much must show.
+        return DROP_BYTES if self._left < 0 else min(self._left + 1, DROP_BYTES)
+
+    def _dropped(self, n: int) -> None:
+        self.received_bytes += n
+        if self._chunks is not None:
+            self._chunks.skipped(n)
+            if self._chunks.size_bytes > self.body_max_bytes:
+                self._fail("body-too-large")
+        elif self._left < 0:
+            if self.received_bytes > self.body_max_bytes:
+                self._fail("body-too-large")
+        elif n > self._left:
+            self._fail("unasked")
+        else:
+            self._left -= n
+            if self._left == 0:
+                self._whole()
+
+    # ---- the end of an exchange ----------------------------------------------------------
+
+    def _whole(self) -> None:
+        assert self.head is not None
+        self.done_m = self.poller.now()
+        self._finish(self.head.keep and self._keep)
+
+    def _ended(self) -> None:
+        """The peer closed its side."""
+        if self.state == READING and self._chunks is None and self._left < 0:
+            self._whole()
+        elif self.received_bytes:
+            self._fail("closed")
+        else:
+            self._unanswered("closed")
+
+    def _broken(self) -> None:
+        if self.received_bytes:
+            self._fail("reset")
+        else:
+            self._unanswered("reset")
+
+    def _unanswered(self, error: str) -> None:
+        """It ended before any byte of an answer: the request may be begun elsewhere."""
+        may = not self.sent or (self.again > 0 and self.exchanges > 1)
+        if self.owner is not None and may:
+            self._close()
+            if self.keeper.again(self, error):
+                self.owner = None
+                self.keeper.gone(self)
+                return
+        self._fail(error)
+
+    def _fail(self, error: str) -> None:
+        self.error = error
+        self.done_m = self.poller.now()
+        self._finish(False)
+
+    def _finish(self, keep: bool) -> None:
+        owner, self.owner = self.owner, None
+        self.deadline_m = _NEVER
+        self._held = True
+        if keep:
+            self.state = IDLE
+        elif self.state != CLOSED:
+            self._close()
+        self.sink = self.body = None
+        if owner is not None:
+            owner.finished(self)
+        if self._held:
+            self.release()
+
+    def _close(self) -> None:
+        self.state = CLOSED
+        self.poller.close(self.fd, self._sock)
+
+    # ---- TLS -----------------------------------------------------------------------------
+
+    def _tls_recv_into(self, view: memoryview, _size: int = 0, _flags: int = 0) -> int:
+        try:
+            return int(self._tls.read(len(view), view))
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise BlockingIOError from None
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return 0
+
+    def _tls_send(self, data: bytes | memoryview, _flags: int = 0) -> int:
+        try:
+            return int(self._tls.write(data))
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise BlockingIOError from None

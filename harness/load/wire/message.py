@@ -1,0 +1,247 @@
+"""Bytes of HTTP/1.1 requests and answers. Pure: no socket, no clock.
+
+Strict where leniency would hide a broken server: a head that is not HTTP, two lengths that
+differ, a chunk size that is no number. What is wrong is a :class:`Malformed` with a stable
+name, never a guess.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+#: Every error name an exchange can end with, and what it means.
+ERRORS = {
+    "dns": "the name has no address that may be used",
+    "refused": "the connection was refused",
+    "unreachable": "the network said that there is no way",
+    "connect-timeout": "no connection within the time to connect",
+    "tls": "the TLS handshake failed",
+    "no-connection": "every connection of the pool was busy until the deadline",
+    "timeout": "no whole answer within the deadline",
+    "first-byte-timeout": "no byte of an answer within the time allowed for the first",
+    "reset": "the connection was reset",
+    "closed": "the peer closed the connection before the answer was whole",
+    "bad-response": "what came back is not HTTP/1.1",
+    "head-too-large": "the head of the answer does not end",
+    "body-too-large": "the body is larger than is accepted",
+    "wrong-length": "the answer states two lengths that differ",
+    "unasked": "bytes came that belong to no request",
+}
+
+#: More than any sensible head; Apache and nginx send at most 8 KiB a line.
+HEAD_MAX_BYTES = 64 * 1024
+#: 1xx answers before the real one; a server that sends more is looping.
+INTERIM_MAX = 16
+
+_HEAD = re.compile(
+    rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?"
+    rb"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n\0]*(?:\r\n[ \t][^\r\n\0]*)*)*\r\n\r\n"
+)
+_FRAMING = re.compile(
+    rb"\r\n(content-length|transfer-encoding|connection|location|set-cookie|content-encoding)"
+    rb":[ \t]*([^\r\n]*)",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+_DIGITS = re.compile(rb"[0-9]{1,18}\Z")
+_HEX = re.compile(rb"[0-9A-Fa-f]{1,15}\Z")
+#: Looked at together for the end of a line of a chunked body.
+_LINE_BYTES = 128
+#: Bodies that end with the connection, and none at all.
+TO_THE_END = -1
+CHUNKED = -2
+
+
+class Malformed(Exception):
+    """Not a sound answer; ``name`` is one of :data:`ERRORS`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class Head:
+    """Head of an answer; the same object for every answer with the same bytes, so do not change it.
+
+    ``length`` is the body's size in bytes, or :data:`CHUNKED`, or :data:`TO_THE_END`.
+    ``raw`` is the head as received, status line and empty line included. ``note`` is for
+    whoever reads heads to remember what they found in it.
+    """
+
+    __slots__ = ("keep", "length", "note", "raw", "status")
+
+    def __init__(self, status: int, length: int, keep: bool, raw: bytes) -> None:
+        self.status = status
+        self.length = length
+        self.keep = keep
+        self.raw = raw
+        self.note: Any = None
+
+    def header(self, name: str) -> str:
+        """Value of the header ``name`` (lower case), the last if several, or ``""``."""
+        return headers_of(self.raw).get(name, "")
+
+
+def parse_head(raw: bytes) -> Head:
+    """The head of an answer to a request other than HEAD; ``raw`` ends with the empty line.
+
+    Raises Malformed.
+    """
+    match = _HEAD.fullmatch(raw)
+    if match is None:
+        raise Malformed("bad-response")
+    status = int(match[2])
+    keep = match[1] == b"1"
+    length: int | None = None
+    chunked = False
+    for name, value in _FRAMING.findall(raw):
+        name = name.lower()
+        if name == b"content-length":
+            found = _one_length(value)
+            if length is not None and found != length:
+                raise Malformed("wrong-length")
+            length = found
+        elif name == b"transfer-encoding":
+            if value.strip().lower() != b"chunked":
+                raise Malformed("bad-response")
+            chunked = True
+        elif name == b"connection":
+            options = value.lower()
+            keep = b"keep-alive" in options if not keep else b"close" not in options
+    if status < 200 or status in (204, 304):
+        return Head(status, 0, keep, raw)
+    if chunked:
+        if length is not None:
+            # Two framings: whoever believes the other one sees another answer.
+            raise Malformed("wrong-length")
+        return Head(status, CHUNKED, keep, raw)
+    if length is None:
+        return Head(status, TO_THE_END, False, raw)
+    return Head(status, length, keep, raw)
+
+
+def _one_length(value: bytes) -> int:
+    """A Content-Length; a list of equal numbers counts as one (RFC 9110, 8.6)."""
+    parts = {part.strip() for part in value.split(b",")}
+    if len(parts) != 1:
+        raise Malformed("wrong-length")
+    (digits,) = parts
+    if not _DIGITS.match(digits):
+        raise Malformed("bad-response")
+    return int(digits)
+
+
+def headers_of(raw: bytes) -> dict[str, str]:
+    """Headers of a sound head, names in lower case; of several the last, cookies apart."""
+    found: dict[str, str] = {}
+    for line in _lines(raw):
+        name, _, value = line.partition(b":")
+        found[name.decode("latin-1").lower()] = value.strip().decode("latin-1")
+    return found
+
+
+def all_headers(raw: bytes) -> list[tuple[str, str]]:
+    """Every header of a sound head in order, names as sent."""
+    pairs = (line.partition(b":") for line in _lines(raw))
+    return [(n.decode("latin-1"), v.strip().decode("latin-1")) for n, _, v in pairs]
+
+
+def _lines(raw: bytes) -> list[bytes]:
+    """Header lines, with those that were folded joined again."""
+    _, _, rest = raw.partition(b"\r\n")
+    unfolded = re.sub(rb"\r\n[ \t]+", b" ", rest)
+    return [line for line in unfolded.split(b"\r\n") if line]
+
+
+class Chunks:
+    """Takes a chunked body apart, however it is cut into pieces.
+
+    ``left`` is how much of the current chunk's data is still to come: a caller that does not
+    want the data may drop as much at once (:meth:`skipped`).
+    """
+
+    __slots__ = ("_line", "_state", "done", "left", "size_bytes")
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.done = False
+        self.size_bytes = 0
+        self._line = b""
+        self._state = "size"
+
+    def feed(self, data: memoryview) -> tuple[int, list[memoryview]]:
+        """``(bytes used, pieces of the body)``; stops at the end of the body. Raises Malformed."""
+        at, end = 0, len(data)
+        pieces: list[memoryview] = []
+        while at < end and not self.done:
+            if self._state == "data" and self.left:
+                piece = data[at : at + self.left]
+                pieces.append(piece)
+                at += len(piece)
+                self.skipped(len(piece))
+            else:
+                at += self._read_line(data[at:])
+        return at, pieces
+
+    def skipped(self, count: int) -> None:
+        """``count`` bytes of the current chunk's data are taken care of."""
+        self.left -= count
+        self.size_bytes += count
+
+    def _read_line(self, data: memoryview) -> int:
+        """Collect a line (a size, the end of a chunk, a trailer) and act on it when whole."""
+        taken = bytes(data[:_LINE_BYTES])
+        taken = taken[: taken.find(b"\n") + 1] or taken
+        self._line += taken
+        if self._line.endswith(b"\n"):
+            line, self._line = self._line, b""
+            if not line.endswith(b"\r\n"):
+                raise Malformed("bad-response")
+            self._act(line[:-2])
+        elif len(self._line) > HEAD_MAX_BYTES:
+            raise Malformed("head-too-large")
+        return len(taken)
+
+    def _act(self, line: bytes) -> None:
+        if self._state == "size":
+            digits = line.partition(b";")[0].strip()
+            if not _HEX.match(digits):
+                raise Malformed("bad-response")
+            self.left = int(digits, 16)
+            self._state = "data" if self.left else "trailer"
+        elif self._state == "data":
+            if line:
+                raise Malformed("bad-response")
+            self._state = "size"
+        elif not line:
+            self.done = True
+        elif b":" not in line:
+            raise Malformed("bad-response")
+
+
+def request_bytes(
+    method: str,
+    target: str,
+    host: str,
+    headers: Iterable[tuple[str, str]] = (),
+    length: int | None = None,
+) -> bytes:
+    """Head of a request. ``length`` None: no body, and no Content-Length unless PUT or POST.
+
+    Raises ValueError for what would not be one request: a space or line end in a name, the
+    target or a value.
+    """
+    if not _TOKEN.match(method):
+        raise ValueError(f"{method!r} is not a method")
+    if not target or any(c <= " " or c == "\x7f" for c in target):
+        raise ValueError(f"{target!r} has spaces or control characters; quote them")
+    lines = [f"{method} {target} HTTP/1.1\r\nHost: {host}"]
+    for name, value in headers:
+        if not _TOKEN.match(name) or "\n" in value or "\r" in value or "\0" in value:
+            raise ValueError(f"{name!r}: {value!r} is not a header")
+        lines.append(f"{name}: {value}")
+    if length is not None or method in ("PUT", "POST", "PATCH"):
+        lines.append(f"Content-Length: {length or 0}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

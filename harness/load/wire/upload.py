@@ -1,0 +1,91 @@
+"""Bodies that are sent without copying them: from memory, or from a file by the kernel.
+
+A large body lies in a file (of memory, where it was given as bytes) and goes out by
+``sendfile``: the generator's own processor never sees its bytes. Many uploads share
+one file: what makes each of them unique is a short tail of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+#: Below this, copying is cheaper than the extra calls.
+SENDFILE_MIN_BYTES = 16 * 1024
+
+
+class Body:
+    """``size_bytes`` bytes of a file from ``offset`` on, then ``tail``.
+
+    Closes the descriptor when it goes; one made ``of`` another body uses that one's.
+    """
+
+    __slots__ = ("_of", "fd", "offset", "size_bytes", "tail")
+
+    def __init__(
+        self,
+        fd: int,
+        size_bytes: int,
+        *,
+        offset: int = 0,
+        tail: bytes = b"",
+        of: Body | None = None,
+    ) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.size_bytes = size_bytes
+        self.tail = tail
+        self._of = of
+
+    def __len__(self) -> int:
+        return self.size_bytes + len(self.tail)
+
+    def __del__(self) -> None:
+        if self._of is None:
+            os.close(self.fd)
+
+
+def from_file(path: Path) -> Body:
+    """The whole file ``path``. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return Body(fd, os.fstat(fd).st_size)
+
+
+def from_bytes(content: bytes) -> Body:
+    """A body that lies in memory, outside the process's heap."""
+    fd = os.memfd_create("upload", os.MFD_CLOEXEC)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+    return Body(fd, len(content))
+
+
+class Stock:
+    """One block of bytes from which uploads of any size up to its own are made.
+
+    Each upload is a stretch of the block and a tail of 16 bytes that no other has, so that no
+    two are the same and each has its own checksum, yet none is made or copied.
+    """
+
+    TAIL_BYTES = 16
+
+    def __init__(self, content: bytes) -> None:
+        self._body = from_bytes(content)
+        self._content = content
+        self._hashes: dict[int, object] = {}
+
+    def upload(self, size_bytes: int, mark: bytes) -> tuple[Body, str]:
+        """``(body, SHA-256 in hex)`` of ``size_bytes`` bytes that end with ``mark`` (16 bytes).
+
+        Raises ValueError for a size below the mark's or above the block's.
+        """
+        stem = size_bytes - self.TAIL_BYTES
+        if len(mark) != self.TAIL_BYTES or not 0 <= stem <= len(self._content):
+            raise ValueError(f"no upload of {size_bytes} bytes with a mark of {len(mark)}")
+        known = self._hashes.get(stem)
+        if known is None:
+            known = self._hashes[stem] = hashlib.sha256(memoryview(self._content)[:stem])
+        digest = known.copy()  # type: ignore[attr-defined]
+        digest.update(mark)
+        return Body(self._body.fd, stem, tail=mark, of=self._body), digest.hexdigest()

@@ -1,0 +1,139 @@
+"""A server that sends exactly the bytes a test scripts, however wrong."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+#: What a connection does once a request has come: bytes to send, seconds to wait, or CLOSE/RESET.
+CLOSE, RESET = "close", "reset"
+Step = bytes | float | str
+
+
+class Scripted:
+    """The n-th connection plays the n-th script (the last one for all that follow).
+
+    A script is a list of answers; one is played for each request that has come whole (head, and
+    as many bytes of body as it states), the last one again for those that follow.
+    """
+
+    def __init__(
+        self, *scripts: list[Iterable[Step]], host: str = "127.0.0.1", port: int = 0, wrap=None
+    ) -> None:
+        self.scripts = scripts
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self._wrap = wrap
+        self._listener = socket.create_server((host, port), family=_family(host))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Scripted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        for connection in self._open:
+            with suppress(OSError):
+                connection.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(connection)
+            script = self.scripts[min(self.connections, len(self.scripts) - 1)]
+            self.connections += 1
+            threading.Thread(target=self._serve, args=(connection, script), daemon=True).start()
+
+    def _serve(self, connection: socket.socket, script: list[Iterable[Step]]) -> None:
+        with suppress(OSError):
+            if self._wrap is not None:
+                connection = self._wrap(connection)
+                self._open.append(connection)
+            received = b""
+            for number in range(1_000_000):
+                answer = script[min(number, len(script) - 1)]
+                early = next(iter(answer), b"") == "early"
+                received = self._request(connection, received, head_only=early)
+                for step in answer:
+                    if not _play(connection, step):
+                        return
+
+    def _request(self, connection: socket.socket, received: bytes, *, head_only: bool) -> bytes:
+        """Read one request; returns what came after it."""
+        while b"\r\n\r\n" not in received:
+            received += _receive(connection)
+        head, _, rest = received.partition(b"\r\n\r\n")
+        lengths = [
+            int(line.partition(b":")[2])
+            for line in head.split(b"\r\n")
+            if line.lower().startswith(b"content-length:")
+        ]
+        wanted = 0 if head_only else (lengths or [0])[0]
+        while len(rest) < wanted:
+            rest += _receive(connection)
+        self.requests.append(head + b"\r\n\r\n" + rest[:wanted])
+        return rest[wanted:]
+
+
+def _play(connection: socket.socket, step: Step) -> bool:
+    """Do one step; False when the connection is over."""
+    if isinstance(step, bytes):
+        connection.sendall(step)
+    elif isinstance(step, float):
+        time.sleep(step)
+    elif step == RESET:
+        linger = b"\1\0\0\0\0\0\0\0"
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        connection.close()
+        return False
+    elif step == CLOSE:
+        # Not close(): with bytes unread that would be a reset.
+        connection.shutdown(socket.SHUT_RDWR)
+        return False
+    return True
+
+
+def _receive(connection: socket.socket) -> bytes:
+    data = connection.recv(65536)
+    if not data:
+        raise OSError("the client went away")
+    return data
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def answer(body: bytes = b"", status: str = "200 OK", **headers: str) -> bytes:
+    """A sound answer."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+def dripped(text: bytes, size: int = 1, pause_s: float = 0.001) -> list[Step]:
+    """The text in pieces of ``size`` bytes, with pauses."""
+    steps: list[Step] = []
+    for at in range(0, len(text), size):
+        steps += [text[at : at + size], pause_s]
+    return steps
+
+
+def chunked(*pieces: bytes) -> bytes:
+    """A chunked answer."""
+    text = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for piece in pieces:
+        text += f"{len(piece):x}\r\n".encode() + piece + b"\r\n"
+    return text + b"0\r\n\r\n"
+
+
+Handler = Callable[[bytes], list[Step]]

@@ -1,0 +1,354 @@
+"""One exchange, whatever the server does: it ends in time, with its name and its count."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+import ssl
+import time
+from pathlib import Path
+
+import gevent
+import pytest
+
+from harness.clock import SystemClock
+from harness.load.resolver import Resolver
+from harness.load.wire.client import DROP, HASH, KEEP, Exchange, HttpClient
+from harness.load.wire.message import ERRORS, HEAD_MAX_BYTES
+from harness.load.wire.poller import Poller
+from harness.load.wire.upload import Stock, from_bytes, from_file
+
+from .scripted import CLOSE, RESET, Scripted, Step, answer, chunked, dripped
+
+BIG = os.urandom(3_000_000)
+
+
+def get(client: HttpClient, timeout_s: float = 5.0, method: str = "GET", **options) -> Exchange:
+    return client.request(method, "/x", deadline_m=time.monotonic() + timeout_s, **options)
+
+
+SOUND = {
+    "whole": [answer(b"hello")],
+    "empty": [answer()],
+    "in single bytes": dripped(answer(b"hello")),
+    "head in two": [answer(b"hello")[:20], 0.02, answer(b"hello")[20:]],
+    "body apart": [answer(b"hello")[:-5], 0.02, b"hello"],
+    "chunked": [chunked(b"wiki", b"pedia")],
+    "chunked in single bytes": dripped(chunked(b"wiki", b"pedia")),
+    "interim": [b"HTTP/1.1 100 Continue\r\n\r\n" + answer(b"hello")],
+    "interim apart": [b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n", 0.02, answer(b"hello")],
+    "to the end": [b"HTTP/1.1 200 OK\r\n\r\nhello", 0.01, b" you", CLOSE],
+    "large": [answer(BIG)],
+    "large, chunked": [chunked(BIG[:1000], BIG, BIG[:70000])],
+    "large, to the end": [b"HTTP/1.1 200 OK\r\n\r\n" + BIG, CLOSE],
+    "last words": [answer(b"hello"), CLOSE],
+}
+BODIES = {
+    "empty": b"",
+    "chunked": b"wikipedia",
+    "chunked in single bytes": b"wikipedia",
+    "to the end": b"hello you",
+    "large": BIG,
+    "large, chunked": BIG[:1000] + BIG + BIG[:70000],
+    "large, to the end": BIG,
+}
+
+
+@pytest.mark.parametrize("take", [KEEP, HASH, DROP])
+@pytest.mark.parametrize("case", SOUND)
+def test_a_sound_answer_is_read_whole_however_it_comes(client, case: str, take: int) -> None:
+    with Scripted([SOUND[case]]) as server:
+        one = client(server.url)
+        sized = "chunked" not in case and "to the end" not in case
+        for _ in range(2):
+            exchange = get(one, take=take)
+            assert (exchange.error, exchange.status, exchange.sent) == ("", 200, True)
+            body = BODIES.get(case, b"hello")
+            assert exchange.body == {KEEP: body, HASH: body[:1024], DROP: b""}[take]
+            assert take == DROP or exchange.sha256 == hashlib.sha256(body).hexdigest()
+            assert exchange.size_bytes == (len(body) if take != DROP or sized else -1)
+            assert 0 < exchange.sent_m <= exchange.first_m <= exchange.done_m
+        sent = sum(len(step) for step in SOUND[case] if isinstance(step, bytes))
+        assert exchange.received_bytes == sent
+        kept_open = CLOSE not in SOUND[case]
+        assert server.connections == (1 if kept_open else 2)
+
+
+WRONG: dict[str, tuple[list[Step], str]] = {
+    "nothing, closed": ([CLOSE], "closed"),
+    "nothing, reset": ([RESET], "reset"),
+    "half a head, closed": ([b"HTTP/1.1 200 OK\r\nContent-", CLOSE], "closed"),
+    "half a head, reset": ([b"HTTP/1.1 200 OK\r\nContent-", 0.05, RESET], "reset"),
+    "half a head, silence": ([b"HTTP/1.1 200 OK\r\nContent-", 9.0], "timeout"),
+    "half a body, closed": ([answer(b"hello")[:-2], CLOSE], "closed"),
+    "half a body, silence": ([answer(b"hello")[:-2], 9.0], "timeout"),
+    "half a large body, closed": ([answer(BIG)[:-2], CLOSE], "closed"),
+    "half a chunk, closed": ([chunked(b"wikipedia")[:-9], CLOSE], "closed"),
+    "no last chunk, closed": ([chunked(b"wikipedia")[:-5], CLOSE], "closed"),
+    "silence": ([9.0], "timeout"),
+    "drip": (dripped(answer(b"x" * 1000), 1, 0.02), "timeout"),
+    "drip of a head": (dripped(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 999, 1, 0.02), "timeout"),
+    "another protocol": ([b"SSH-2.0-OpenSSH_9.2\r\n"], "bad-response"),
+    "garbage": ([os.urandom(500)], "bad-response"),
+    "zeros": ([b"\0" * 10], "bad-response"),
+    "a head that is none": ([b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n"], "bad-response"),
+    "an endless head": ([b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000], "head-too-large"),
+    "an endless line": ([b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000], "head-too-large"),
+    "endless interims": ([b"HTTP/1.1 100 Continue\r\n\r\n" * 50], "bad-response"),
+    "switching protocols": ([b"HTTP/1.1 101 Switching\r\n\r\n"], "bad-response"),
+    "two lengths": ([b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n"],
+                    "wrong-length"),
+    "a longer body than stated": ([answer(b"hello") + b"!"], "unasked"),
+    "a longer body, apart": ([answer(b"hello")[:-3], 0.02, b"llo!"], "unasked"),
+    "a body with 204": ([b"HTTP/1.1 204 No Content\r\n\r\nhello"], "unasked"),
+    "a longer large body": ([answer(BIG) + b"!"], "unasked"),
+    "more after the last chunk": ([chunked(b"wiki") + b"HTTP"], "unasked"),
+    "a broken chunk": ([chunked(b"wiki").replace(b"wiki", b"wikix")], "bad-response"),
+    "a huge length": ([b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n"],
+                      "body-too-large"),
+    "a huge chunk": ([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffff\r\n"],
+                     "body-too-large"),
+    "an endless body": ([b"HTTP/1.1 200 OK\r\n\r\n", BIG, BIG, BIG, BIG], "body-too-large"),
+    "endless chunks": ([chunked(BIG, BIG, BIG, BIG)], "body-too-large"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("take", [KEEP, HASH, DROP])
+@pytest.mark.parametrize("case", WRONG)
+def test_every_wrong_answer_ends_in_time_with_its_name(client, case: str, take: int) -> None:
+    steps, error = WRONG[case]
+    with Scripted([steps]) as server:
+        one = client(server.url, body_max_bytes=10_000_000)
+        began = time.monotonic()
+        exchange = get(one, 0.4 if error == "timeout" else 5.0, take=take)
+        assert exchange.error == error
+        assert exchange.error in ERRORS
+        assert exchange.sent
+        assert error != "timeout" or 0.4 <= time.monotonic() - began < 2.0
+        # Nothing of it is taken for the next exchange.
+        server.scripts = ([[answer(b"next")]],)
+        assert get(one).body == b"next"
+        assert one.origin.size == 1
+
+
+def test_a_head_of_the_largest_size_is_read(client) -> None:
+    line = b"X: " + b"y" * 8000 + b"\r\n"
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + line * (HEAD_MAX_BYTES // len(line) - 1)
+    with Scripted([[raw + b"\r\nok"]]) as server:
+        exchange = get(client(server.url))
+    assert (exchange.error, exchange.body, len(exchange.header("x"))) == ("", b"ok", 8000)
+
+
+@pytest.mark.parametrize(
+    "length_line", ["Content-Length: 500", "Transfer-Encoding: chunked", "X: y"]
+)
+def test_the_answer_to_head_has_no_body(client, length_line: str) -> None:
+    raw = f"HTTP/1.1 200 OK\r\n{length_line}\r\n\r\n".encode()
+    with Scripted([[raw]]) as server:
+        one = client(server.url)
+        for _ in range(2):
+            exchange = get(one, method="HEAD")
+            assert (exchange.error, exchange.status, exchange.body) == ("", 200, b"")
+
+
+def test_a_304_has_no_body_whatever_length_it_states(client) -> None:
+    with Scripted([[b"HTTP/1.1 304 Not Modified\r\nContent-Length: 500\r\n\r\n"]]) as server:
+        one = client(server.url)
+        assert [get(one).error for _ in range(3)] == ["", "", ""]
+        assert server.connections == 1
+
+
+def bodies(tmp_path: Path) -> dict[str, object]:
+    file = tmp_path / "body"
+    file.write_bytes(BIG)
+    stock = Stock(BIG)
+    return {
+        "small": b"hello",
+        "large": BIG,
+        "memory": from_bytes(BIG),
+        "file": from_file(file),
+        "stock": stock.upload(2_000_000, b"0123456789abcdef")[0],
+        "only a tail": stock.upload(16, b"0123456789abcdef")[0],
+    }
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("kind", ["small", "large", "memory", "file", "stock", "only a tail"])
+def test_an_upload_arrives_whole(
+    poller: Poller, tmp_path: Path, kind: str, tls: bool, certificate: Path
+) -> None:
+    body = bodies(tmp_path)[kind]
+    wanted = {
+        "small": b"hello",
+        "stock": BIG[: 2_000_000 - 16] + b"0123456789abcdef",
+        "only a tail": b"0123456789abcdef",
+    }.get(kind, BIG)
+    with Scripted([[answer(b"thanks")]], wrap=wrapper(certificate) if tls else None) as server:
+        url = server.url.replace("http:", "https:") if tls else server.url
+        one = HttpClient(url, Resolver(SystemClock()), poller=poller, tls=trusting(certificate))
+        for _ in range(2):
+            exchange = get(one, method="PUT", body=body)
+            assert (exchange.error, exchange.body) == ("", b"thanks")
+        one.close()
+    assert [request.partition(b"\r\n\r\n")[2] == wanted for request in server.requests] == [
+        True
+    ] * 2
+
+
+def test_an_answer_before_the_end_of_an_upload_is_the_answer(client) -> None:
+    refusal = answer(b"too large", "413 Content Too Large", Connection="close")
+    with Scripted([["early", refusal, 0.2, CLOSE]], [[answer(b"next")]]) as server:
+        one = client(server.url)
+        exchange = get(one, method="PUT", body=BIG * 4)
+        assert (exchange.error, exchange.status, exchange.body) == ("", 413, b"too large")
+        assert get(one).body == b"next"
+        assert server.connections == 2
+
+
+def test_an_upload_nobody_reads_ends_at_its_deadline(client) -> None:
+    with Scripted([["early", 9.0]]) as server:
+        assert get(client(server.url), 0.3, method="PUT", body=BIG * 4).error == "timeout"
+
+
+def test_silence_ends_at_the_deadline_for_the_first_byte_and_not_once_it_came(client) -> None:
+    with Scripted([[9.0]]) as server:
+        assert get(client(server.url, first_byte_s=0.1)).error == "first-byte-timeout"
+    with Scripted([[answer(b"hello")[:10], 0.4, answer(b"hello")[10:]]]) as server:
+        one = client(server.url, first_byte_s=0.2)
+        assert [get(one).error for _ in range(2)] == ["", ""]
+
+
+def test_nobody_listening_is_refused_and_surely_not_sent(client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    exchange = get(client(f"http://127.0.0.1:{port}"))
+    assert (exchange.error, exchange.sent) == ("refused", False)
+
+
+def test_a_full_backlog_is_a_connect_timeout_and_surely_not_sent(client) -> None:
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):  # fill the backlog: further connections hang like in a black hole
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        exchange = get(client(url, connect_s=0.1))
+    assert (exchange.error, exchange.sent) == ("connect-timeout", False)
+
+
+def test_a_waiting_greenlet_that_is_killed_takes_its_connection_with_it(client) -> None:
+    with Scripted([[9.0]], [[answer(b"next")]]) as server:
+        one = client(server.url)
+        waiting = gevent.spawn(get, one)
+        gevent.sleep(0.1)
+        waiting.kill()
+        assert one.origin.size == 0
+        assert get(one).body == b"next"
+
+
+def test_many_greenlets_wait_at_once(client) -> None:
+    with Scripted([[0.1, answer(b"hello")]]) as server:
+        one = client(server.url)
+        found = [gevent.spawn(get, one) for _ in range(50)]
+        gevent.joinall(found)
+        assert {g.value.body for g in found} == {b"hello"}
+        assert server.connections == 50
+        assert get(one).body == b"hello"
+        assert server.connections == 50
+
+
+def test_ipv6_is_spoken(client) -> None:
+    with Scripted([[answer(b"hello")]], host="::1") as server:
+        assert get(client(server.url)).body == b"hello"
+        assert f"Host: [::1]:{server.port}".encode() in server.requests[0]
+
+
+# ---- TLS ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a self-signed certificate for localhost, in one file."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(names, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    encoding = serialization.Encoding.PEM
+    path.write_bytes(
+        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + made.public_bytes(encoding)
+    )
+    return path
+
+
+def wrapper(certificate: Path):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return lambda connection: context.wrap_socket(connection, server_side=True)
+
+
+def trusting(certificate: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(certificate))
+    context.check_hostname = False  # asked by address here; checked below
+    return context
+
+
+@pytest.mark.parametrize("take", [KEEP, HASH, DROP])
+@pytest.mark.parametrize("case", ["whole", "in single bytes", "large", "large, chunked"])
+def test_tls_carries_the_same(poller: Poller, certificate: Path, case: str, take: int) -> None:
+    with Scripted([SOUND[case]], wrap=wrapper(certificate)) as server:
+        url = server.url.replace("http:", "https:")
+        one = HttpClient(url, Resolver(SystemClock()), poller=poller, tls=trusting(certificate))
+        for _ in range(3):
+            exchange = get(one, take=take)
+            assert exchange.error == ""
+            assert take == DROP or exchange.size_bytes == len(BODIES.get(case, b"hello"))
+            assert take != KEEP or exchange.body == BODIES.get(case, b"hello")
+        assert server.connections == 1
+        one.close()
+
+
+def test_a_certificate_nobody_vouches_for_is_a_tls_failure(poller: Poller, certificate) -> None:
+    with Scripted([[answer(b"hello")]], wrap=wrapper(certificate)) as server:
+        url = server.url.replace("http:", "https:")
+        one = HttpClient(url, Resolver(SystemClock()), poller=poller)
+        exchange = get(one)
+        assert (exchange.error, exchange.sent) == ("tls", False)
+        one.close()
+
+
+def test_a_certificate_for_another_name_is_a_tls_failure(poller: Poller, certificate) -> None:
+    with Scripted([[answer(b"hello")]], wrap=wrapper(certificate)) as server:
+        url = server.url.replace("http:", "https:")
+        context = ssl.create_default_context(cafile=str(certificate))
+        one = HttpClient(url, Resolver(SystemClock()), poller=poller, tls=context)
+        assert get(one).error == "tls"
+        named = HttpClient(
+            f"https://localhost:{server.port}", Resolver(SystemClock()), poller=poller, tls=context
+        )
+        assert get(named).body == b"hello"
+        one.close()
+        named.close()
