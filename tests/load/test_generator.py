@@ -130,7 +130,7 @@ def test_two_processes_plan_exactly_the_schedule_and_end_by_themselves(drive, tm
 def test_a_frozen_service_shows_in_the_latency_of_all_that_was_due_meanwhile(
     drive, tmp_path, server
 ):
-    driver = drive(rate=200, arrivals="even", duration_s=5)
+    drive(rate=200, arrivals="even", duration_s=5)
     time.sleep(1.5)
     server.freeze(1.0)
     wait_for_end(tmp_path, 1, 15)
@@ -163,7 +163,7 @@ def test_a_killed_generator_leaves_a_gap_that_can_be_seen(drive, tmp_path, serve
 
 def test_lost_and_altered_uploads_are_found_by_read_back(drive, tmp_path, server, monkeypatch):
     monkeypatch.setattr(readback, "RETRY_AFTER_S", 0.02)
-    driver = drive(duration_s=2, mix={"upload": 90, "delete": 10})
+    drive(duration_s=2, mix={"upload": 90, "delete": 10})
     server.faults.lose_every, server.faults.alter_every = 10, 7
     wait_for_end(tmp_path, 1, 15)
     gone = {line["object"] for line in lines(tmp_path / "ledger/w0.jsonl", "delete")}
@@ -200,7 +200,7 @@ def test_when_too_much_is_in_flight_the_rest_is_not_sent_and_counted(
 ):
     server.faults.methods = frozenset({"GET"})
     server.faults.hang = True
-    driver = drive(rate=400, duration_s=2, timeout_s=1.5, mix={"list": 1})
+    drive(rate=400, duration_s=2, timeout_s=1.5, mix={"list": 1})
     wait_for_end(tmp_path, 1, 15)
     tallies = Tallies(tmp_path)
     not_sent = tallies.outcomes["not_sent", "too-many-in-flight"]
@@ -224,7 +224,7 @@ def test_a_mix_with_an_unknown_operation_is_refused_by_name(drive):
 
 def test_tokens_are_renewed_and_a_refused_one_is_replaced(drive, tmp_path, server):
     server.faults.token_life_s = 2.0
-    driver = drive(duration_s=3)
+    drive(duration_s=3)
     server.revoke_tokens()
     wait_for_end(tmp_path, 1, 15)
     assert set(Tallies(tmp_path).outcomes) == {("ok", "")}
