@@ -110,6 +110,7 @@ def experiment(
         rate=_rate(rate) or DEFAULT_RATE,
         hold_s=hold,
         recovery_s=recovery,
+        scrape_interval_s=_scrape_interval_s(target_name),
     )
     return _carry_out(plan, target_name, defect, runs_root)
 
@@ -132,7 +133,12 @@ def load(
     """Send traffic and judge the objectives, without any fault."""
     from harness.plan import plan_for_load
 
-    plan = plan_for_load(_rate(rate) or DEFAULT_RATE, duration, target=_names(target_name))
+    plan = plan_for_load(
+        _rate(rate) or DEFAULT_RATE,
+        duration,
+        target=_names(target_name),
+        scrape_interval_s=_scrape_interval_s(target_name),
+    )
     return _carry_out(plan, target_name, defect, runs_root)
 
 
@@ -268,6 +274,12 @@ def _names(target_name: str) -> TargetNames:
     target, _ = _find_target(target_name)
     assert target is not None
     return TargetNames(target.service_url, target.primary, target.standby)
+
+
+def _scrape_interval_s(target_name: str) -> float:
+    """How often the target is scraped; the lab every second."""
+    target = None if target_name == "lab" else _find_target(target_name)[0]
+    return 1.0 if target is None else target.scrape_interval_s
 
 
 def _find_target(target_name: str) -> tuple[Target | None, Path]:

@@ -6,9 +6,11 @@ the user can save, edit and run again.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from harness.plan.model import Plan, TargetNames
+from harness.plan.quantities import rate_per_s
 from harness.plan.reader import parse_plan, relative
 
 _HEAD = """\
@@ -38,9 +40,11 @@ _STEADY = """\
   - throughput: at least 95 % of planned
     in: [{steady}]
   - durability: no upload lost or altered
-{rpo}  - agreement: client and Prometheus within 2 %
+{rpo}  - agreement: client and Prometheus within {agreement} %
     in: [{steady}]
 """
+#: Agreement is asked for as closely as so short a phase can tell.
+_AGREEMENT_PERCENT = (2, 5, 10, 20)
 LAB_TARGET = TargetNames("http://api.fileservice.lab:8080", "us-east-1", "us-west-2")
 
 
@@ -55,6 +59,7 @@ def plan_for_experiment(
     cool_down_s: float = 10,
     locustfile: str = "locustfiles/mixed.py",
     seed: int = 7,
+    scrape_interval_s: float = 1.0,
 ) -> Plan:
     """A plan of one fault, with the usual objectives.
 
@@ -78,7 +83,9 @@ def plan_for_experiment(
         f"cool_down: {cool_down_s:g}s\nobjectives:\n"
     )
     rpo = "    rpo: 5s\n    of: [fault]\n" if region else ""
-    text = head + fault + _STEADY.format(steady="baseline, cool-down", rpo=rpo)
+    agreement = agreement_percent(rate, min(baseline_s, cool_down_s), scrape_interval_s)
+    text = head + fault
+    text += _STEADY.format(steady="baseline, cool-down", rpo=rpo, agreement=agreement)
     text += f"  - recovery: within {hold_s:g}s\n    of: [fault]\n"
     if region:
         text += f"  - failover: within {hold_s:g}s\n    of: [fault]\n"
@@ -93,6 +100,7 @@ def plan_for_load(
     target: TargetNames = LAB_TARGET,
     locustfile: str = "locustfiles/mixed.py",
     seed: int = 7,
+    scrape_interval_s: float = 1.0,
 ) -> Plan:
     """Traffic at ``rate`` (such as ``200/s``) for ``duration_s``, no faults, usual objectives."""
     head = _HEAD.format(
@@ -104,5 +112,24 @@ def plan_for_load(
         seed=seed,
         baseline_s=duration_s,
     )
-    text = head + "objectives:\n" + _STEADY.format(steady="baseline", rpo="")
+    agreement = agreement_percent(rate, duration_s, scrape_interval_s)
+    text = head + "objectives:\n"
+    text += _STEADY.format(steady="baseline", rpo="", agreement=agreement)
     return parse_plan(text, Path("load.yaml"))
+
+
+def agreement_percent(rate: str, duration_s: float, scrape_interval_s: float) -> int:
+    """How closely a phase can tell that clients and Prometheus agree, in percent.
+
+    What is unsure at its edges is chance (see :mod:`harness.verdict.agreement`); an equal count
+    passes nearly always when six standard deviations of it are within the tolerance. An
+    unreadable rate is the reader's to refuse.
+    """
+    try:
+        per_s = rate_per_s(rate)
+    except ValueError:
+        return _AGREEMENT_PERCENT[0]
+    counted_s = max(1.0, duration_s - 2 * scrape_interval_s)
+    chance = 6 * math.sqrt(2 * per_s * (1 + scrape_interval_s) / 4) / (per_s * counted_s)
+    enough = [percent for percent in _AGREEMENT_PERCENT if percent / 100 >= chance]
+    return enough[0] if enough else _AGREEMENT_PERCENT[-1]

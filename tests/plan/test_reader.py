@@ -60,9 +60,9 @@ def test_the_phases_follow_from_the_faults_in_order() -> None:
         ("recovery:zone", 20),
         ("fault:region", 30),
         ("recovery:region", 35),
-        ("cool-down", 15),
+        ("cool-down", 20),
     ]
-    assert lab().duration_s == 173
+    assert lab().duration_s == 178
 
 
 def test_each_kind_of_objective_is_read_to_its_figures() -> None:
@@ -318,3 +318,22 @@ def test_an_experiment_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     text = TEXT.replace("experiments/zones/lose-us-east-1a.json", str(tmp_path / "broken.json"))
     with pytest.raises(PlanInvalid, match="not readable"):
         parse_plan(text, LAB)
+
+
+@pytest.mark.parametrize(
+    ("rate", "duration_s", "scrape_s", "percent"),
+    [
+        ("200/s", 60, 1, 2),
+        ("60/s", 12, 1, 10),
+        ("200/s", 15, 1, 5),
+        ("200/s", 60, 15, 5),
+        ("10000/s", 60, 15, 2),
+        ("1/s", 5, 1, 20),
+    ],
+)
+def test_a_plan_nobody_wrote_asks_for_as_close_an_agreement_as_it_can_tell(
+    rate: str, duration_s: float, scrape_s: float, percent: int
+) -> None:
+    plan = plan_for_load(rate, duration_s, scrape_interval_s=scrape_s)
+    agreement = next(o for o in plan.objectives if isinstance(o, Agreement))
+    assert agreement.within == percent / 100
