@@ -170,9 +170,9 @@ class Database:
             await self._fail_over_in_region()
 
     async def _drop_lost(self) -> None:
-        """Stop counting on standbys that are cut off or no longer stream."""
+        """Stop counting on standbys that are cut off or have died."""
         for zone in list(self.following):
-            if self._blocked(zone):
+            if self._blocked(zone) or not self.members[zone].running:
                 self.following.discard(zone)
                 self._changed()
 
@@ -202,7 +202,8 @@ class Database:
         self._failover_requested = False
         region = self.region_of(self.primary)
         for zone in sorted(self.following):
-            if self.region_of(zone) == region and not self._blocked(zone):
+            reachable = self.members[zone].running and not self._blocked(zone)
+            if self.region_of(zone) == region and reachable:
                 await self._promote(zone)
                 return
 
@@ -223,6 +224,16 @@ class Database:
             else:
                 await self.members[other].follow(self.members[zone])
         self._changed()
+
+    def came_back(self, zone: str) -> None:
+        """A zone is reachable again: its member starts over as a copy, unless it is the primary.
+
+        Killed, however short it was away: a former primary must not serve a moment longer.
+        """
+        if zone != self.primary:
+            self.members[zone].kill()
+            self.following.discard(zone)
+            self._changed()
 
     # ---- what an operator asks for ---------------------------------------------------------
 

@@ -198,9 +198,8 @@ class Platform:
 
     async def _heal(self, group: str) -> None:
         log.info("joining %s again", group)
-        if group in {z.name for z in self.layout.zones} and group != self.parts.database.primary:
-            # A former primary must not serve a moment longer: it comes back as a copy.
-            self.parts.databases[group].kill()
+        if group in {z.name for z in self.layout.zones}:
+            self.parts.database.came_back(group)
         self.cut.discard(group)
         await self.parts.network.unblock(group)
         if group.startswith("node:"):

@@ -157,6 +157,28 @@ def test_a_zone_behind_a_denying_acl_is_a_black_hole_and_comes_back(lab: Running
     )
 
 
+def test_a_zone_that_was_away_for_a_moment_gets_its_database_back(lab: Running) -> None:
+    until(lambda: healthy(lab), 60, "lab healthy before")
+    # Which zone it is in depends on what failed over before.
+    zone = status(lab)["databases"]["files-db-replica-b"]["zone"]
+    standby = Layout(lab.base).db(zone)
+    undo = isolate(lab, "us-east-1", zone)
+    until(lambda: zone in status(lab)["cut_off"], 3, "zone cut off")
+    undo()
+    # Its member starts over as a copy, and is not counted on before it has.
+    until(
+        lambda: status(lab)["databases"]["files-db-replica-b"]["status"] != "available",
+        3,
+        "replica known to be away",
+    )
+    until(lambda: connects(standby, layout.DB_PORT) == "open", 30, "replica back")
+    until(
+        lambda: status(lab)["databases"]["files-db-replica-b"]["status"] == "available",
+        10,
+        "replica available",
+    )
+
+
 def test_the_primary_region_fails_over_and_back(lab: Running) -> None:
     undos = [isolate(lab, "us-east-1", zone) for zone in ("us-east-1a", "us-east-1b")]
     try:
