@@ -60,6 +60,7 @@ _VALID = LocustUserAgent.valid_response_codes
 _REDIRECT = LocustUserAgent.redirect_response_codes
 #: Requests whose bytes are remembered, per user class.
 _HEADS_MAX = 1024
+_BYTES = "application/octet-stream"
 _ENCODINGS = "gzip, deflate, br"
 
 
@@ -243,7 +244,7 @@ class Session:
         self._max_redirects = max_redirects
         self._max_retries = max_retries
         self._tls = tls
-        self._headers = {"User-Agent": "harness", "Accept": "*/*", **default_headers}
+        self._headers = {"User-Agent": "harness", **default_headers}
         self._gate = gate
         self._clients = clients
         self._proxy = proxy
@@ -340,6 +341,7 @@ class Session:
         if response.error is None and exchange.status not in _VALID:
             response.error = LocustBadStatusCode(response.url, code=exchange.status)
         own = self.user.context() if self.user is not None else {}
+        length = _length(response, stream)
         meta = {
             "request_type": method,
             "name": name or self.request_name or url,
@@ -348,7 +350,7 @@ class Session:
             "exception": response.error,
             "start_time": start_time,
             "url": self._built(url),
-            "response_length": _length(response, stream),
+            "response_length": length,
             "response_time": response_time,
         }
         if catch_response:
@@ -481,8 +483,10 @@ class Session:
                 break
             if len(came_from) >= self._max_redirects:
                 why = f"Redirection limit reached ({self._max_redirects})"
-                response.error = RetriesExceeded(response.url, why)
-                break
+                # As FastHttpUser: not an answer, but a failure.
+                lost = Response(Exchange(), method, response.url, response._sent)
+                lost.error = RetriesExceeded(response.url, why)
+                return lost
             came_from.append(response)
             try:
                 carrier.redirect(response.status_code, location)
@@ -557,10 +561,14 @@ def _prepared(
     method: str, url: str, data: Any, fields: dict[str, str], kwargs: dict[str, Any]
 ) -> tuple[str, bytes | None]:
     """URL and body; the headers that belong to them are put into ``fields``."""
-    if not kwargs and (data is None or isinstance(data, (bytes, bytearray))):
-        return url, bytes(data) if data is not None else None
-    if not kwargs and isinstance(data, str):
-        return url, data.encode("utf-8")
+    typed = any(name.lower() == "content-type" for name in fields)
+    if isinstance(data, (str, bytes, bytearray)) and "files" not in kwargs:
+        if not typed:
+            text = isinstance(data, str)
+            fields["Content-Type"] = "text/plain; charset=utf-8" if text else _BYTES
+        data = data.encode("utf-8") if isinstance(data, str) else bytes(data)
+    if not kwargs and (data is None or isinstance(data, bytes)):
+        return url, data
     unknown = set(kwargs) - {"params", "files"}
     if unknown:
         raise LocustError(f"request() got unexpected arguments: {', '.join(sorted(unknown))}")
@@ -572,7 +580,9 @@ def _prepared(
         files=kwargs.get("files"),
     ).prepare()
     kind = made.headers.get("Content-Type")
-    if kind and not any(name.lower() == "content-type" for name in fields):
+    if kind == "application/x-www-form-urlencoded":
+        kind += "; charset=utf-8"
+    if kind and not typed:
         fields["Content-Type"] = kind
     body = made.body
     if body is not None and not isinstance(body, (str, bytes)):

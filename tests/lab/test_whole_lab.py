@@ -112,6 +112,11 @@ def healthy(running: Running) -> bool:
     return pods and targets and not found["cut_off"] and found["recovery"] == "normal"
 
 
+def hear_ctrl_c() -> None:
+    """What a shell put into the background is deaf to SIGINT, and so is all it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_it_is_up_in_under_20_s_within_1_5_gib(lab: Running) -> None:
     found = status(lab)
     assert lab.boot_s < 20
@@ -293,6 +298,7 @@ def test_ctrl_c_while_it_boots_takes_it_down(tmp_path: Path) -> None:
         [sys.executable, "-m", "harness.cli", "lab", "up"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(handle.__file__).parents[2])},
+        preexec_fn=hear_ctrl_c,
     ) as booting:
         until(lambda: len(processes_of(state_dir)) > 3, 20, "boot under way")
         booting.send_signal(signal.SIGINT)
@@ -324,6 +330,7 @@ def test_ctrl_c_in_the_foreground_takes_it_down(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(handle.__file__).parents[2])},
+        preexec_fn=hear_ctrl_c,
     )
     assert process.stdout is not None
     assert "lab is up" in process.stdout.readline()

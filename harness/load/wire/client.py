@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -201,7 +200,7 @@ class _Waiting:
 class HttpClient:
     """Requests to one base URL (``http://host:port`` or https), on kept connections.
 
-    For many greenlets of one thread. ``now`` reads monotonic seconds.
+    For many greenlets of one thread.
     """
 
     def __init__(
@@ -212,20 +211,24 @@ class HttpClient:
         poller: Poller,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
-        now: Callable[[], float] = time.monotonic,
+        name: Name | None = None,
     ) -> None:
-        """Raises ValueError for what is not an http or https address."""
+        """``name``: one that several clients share, so that it is asked for once.
+
+        Raises ValueError for what is not an http or https address.
+        """
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{base_url!r} is not an http:// or https:// address")
         self.counts = Counts()
-        self._now = now
+        self.now = poller.now
         self._host_header = parts.netloc.rpartition("@")[2]
         self._prefix = parts.path.rstrip("/")
         if parts.scheme == "https":
             tls = tls or ssl.create_default_context()
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        self.name = Name(resolver, parts.hostname, now)
+        self._owns_name = name is None
+        self.name = name or Name(resolver, parts.hostname, poller.now)
         self.origin = Origin(
             poller,
             self.name,
@@ -289,7 +292,7 @@ class HttpClient:
         again: int = 0,
     ) -> Exchange:
         """Send a request that is bytes already, and wait for its answer."""
-        if not self.name.addresses and not self.name.wait(deadline_m - self._now()):
+        if not self.name.addresses and not self.name.wait(deadline_m - self.now()):
             return Exchange("dns")
         taker = taker_for(take)
         waiting = _Waiting(taker)
@@ -318,4 +321,5 @@ class HttpClient:
     def close(self) -> None:
         """Close every idle connection and ask for the name no more."""
         self.origin.close()
-        self.name.close()
+        if self._owns_name:
+            self.name.close()
