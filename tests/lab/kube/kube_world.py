@@ -137,6 +137,6 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
 def is_alive(pid: int) -> bool:
     try:
         stat = Path("/proc", str(pid), "stat").read_text()
-    except FileNotFoundError:
-        return False
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # not there, or gone while it was read
     return stat.rpartition(")")[2].split()[0] != "Z"
