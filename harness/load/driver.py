@@ -133,6 +133,7 @@ class LoadDriver:
         thresholds_s: Sequence[float] = (0.2,),
         kill_after_s: float | None = None,
         warm_up_s: float = 60.0,
+        max_in_flight: int | None = None,
     ) -> None:
         """Start ``processes`` generators that share one schedule of ``rate`` arrivals/s.
 
@@ -159,6 +160,7 @@ class LoadDriver:
                 workers=processes,
                 thresholds_s=tuple(thresholds_s),
                 warm_up_s=warm_up_s,
+                max_in_flight=max_in_flight,
             )
             self._spawn(run_dir, Path(locustfile), service_url, settings)
         self._journal.write("load.start", workers=processes, rate=rate)

@@ -147,6 +147,7 @@ class Engine:
         weights = {name: weight for name, (weight, _) in operations.items()}
         self._names, self._weights = choose_weights(weights, settings.mix)
         self._sums = list(accumulate(self._weights))
+        self._in_flight_limit = settings.in_flight_limit
         self._poller = poller
         self._clock = clock
         self._tally = tally
@@ -299,7 +300,7 @@ class Engine:
         index = bisect(self._sums, self._choice() * self._sums[-1])
         op = self._names[min(index, len(self._names) - 1)]
         self._tally.planned(planned_t)
-        if len(self._flights) >= self.settings.max_in_flight:
+        if len(self._flights) >= self._in_flight_limit:
             self._tally.not_sent(planned_t, op, "too-many-in-flight")
             return
         call = self._workload.call(planned_t)

@@ -50,7 +50,7 @@ from harness.load.wire.client import IDEMPOTENT, KEEP, Exchange, HttpClient
 from harness.load.wire.message import all_headers, request_bytes
 from harness.load.wire.origin import Limits, Name
 from harness.load.wire.poller import Poller
-from harness.load.wire.upload import SENDFILE_MIN_BYTES, from_bytes
+from harness.load.wire.upload import COPY_MAX_BYTES
 
 _ABSOLUTE = re.compile(r"^https?://", re.IGNORECASE)
 #: What a path may hold as it is; the rest is percent-encoded, as FastHttpUser does.
@@ -437,7 +437,7 @@ class Session:
         _: None,
     ) -> Response:
         sent = request
-        large = body is not None and len(body) >= SENDFILE_MIN_BYTES
+        large = body is not None and len(body) >= COPY_MAX_BYTES
         if body and not large:
             request += body
         deadline_m = client.now() + self._timeout_s
@@ -447,7 +447,7 @@ class Session:
         try:
             exchange = client.perform(
                 request,
-                from_bytes(body) if large and body is not None else None,
+                body if large else None,
                 KEEP,
                 deadline_m,
                 head_only=method == "HEAD",

@@ -7,6 +7,7 @@ variables or nothing at all.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +40,8 @@ class Settings:
     worker: int = 0
     workers: int = 1
     thresholds_s: tuple[float, ...] = (0.2,)
-    max_in_flight: int = 400
+    #: arrivals beyond this many in flight are not sent; None: see :attr:`in_flight_limit`
+    max_in_flight: int | None = None
     connection_age_s: float = 10.0
     virtual_users: int = 20
     warm_up_files: int = 90
@@ -51,6 +53,17 @@ class Settings:
     @property
     def worker_name(self) -> str:
         return f"w{self.worker}"
+
+    @property
+    def in_flight_limit(self) -> int:
+        """How many arrivals of this worker may be in flight.
+
+        By default as many as can be when nothing is answered before the timeout, half as
+        many again, and never so few that a short stall is felt.
+        """
+        if self.max_in_flight is not None:
+            return self.max_in_flight
+        return max(400, math.ceil(1.5 * self.planned.peak / self.workers * self.timeout_s))
 
     @property
     def planned(self) -> Curve:
@@ -76,7 +89,7 @@ class Settings:
             "HARNESS_WORKER": str(self.worker),
             "HARNESS_WORKERS": str(self.workers),
             "HARNESS_THRESHOLDS": ",".join(str(s) for s in self.thresholds_s),
-            "HARNESS_MAX_IN_FLIGHT": str(self.max_in_flight),
+            "HARNESS_MAX_IN_FLIGHT": "" if self.max_in_flight is None else str(self.max_in_flight),
             "HARNESS_CONNECTION_AGE": str(self.connection_age_s),
             "HARNESS_VIRTUAL_USERS": str(self.virtual_users),
             "HARNESS_WARM_UP_FILES": str(self.warm_up_files),
@@ -112,7 +125,7 @@ def from_environment(env: Mapping[str, str]) -> Settings:
             if thresholds
             else default.thresholds_s
         ),
-        max_in_flight=reader.whole("HARNESS_MAX_IN_FLIGHT", default.max_in_flight),
+        max_in_flight=reader.whole("HARNESS_MAX_IN_FLIGHT", 0) or None,
         connection_age_s=reader.number("HARNESS_CONNECTION_AGE", default.connection_age_s),
         virtual_users=reader.whole("HARNESS_VIRTUAL_USERS", default.virtual_users),
         warm_up_files=reader.whole("HARNESS_WARM_UP_FILES", default.warm_up_files),

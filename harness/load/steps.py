@@ -36,7 +36,7 @@ class Ask:
     def __init__(
         self,
         request: bytes,
-        body: Body | None = None,
+        body: Body | bytes | None = None,
         *,
         take: int = KEEP,
         again: int = 1,

@@ -20,6 +20,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import resource
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -155,11 +156,15 @@ def build_engine(user: OpenLoopUser) -> Engine:
     settings = settings_for(user.environment)
     clock = SystemClock()
     poller = Poller()
+    limits = Limits(
+        max_age_s=settings.connection_age_s,
+        max_connections=min(descriptors() - 200, settings.in_flight_limit + 100),
+    )
     http = HttpClient(
         user.environment.host or user.host or DEFAULT_HOST,
         Resolver(clock, settings.dns_server),
         poller=poller,
-        limits=Limits(max_age_s=settings.connection_age_s),
+        limits=limits,
     )
     telling = _Telling(user.environment)
     name = settings.worker_name
@@ -180,6 +185,13 @@ def build_engine(user: OpenLoopUser) -> Engine:
         marks=Marks(_pen(settings, "history.jsonl", f"load/{name}")),
         on_finished=telling.finished,
     )
+
+
+def descriptors() -> int:
+    """How many files and sockets this process may have open; as many as the system lets it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 def settings_for(environment: Environment) -> Settings:

@@ -21,7 +21,7 @@ from harness.load.outcome import FAILED, OK, UNSURE, Outcome
 from harness.load.settings import Settings
 from harness.load.steps import Ask, Pending, Steps
 from harness.load.wire.client import HASH, IDEMPOTENT, KEEP, Exchange, HttpClient
-from harness.load.wire.upload import SENDFILE_MIN_BYTES, from_bytes
+from harness.load.wire.upload import COPY_MAX_BYTES
 
 #: A token is renewed when less than this part of its life is left.
 RENEW_AT = 0.25
@@ -278,11 +278,11 @@ class Call:
         if error:
             return Exchange(error)
         fields = {"Authorization": f"Bearer {token}", **(headers or {})}
-        large = len(body) >= SENDFILE_MIN_BYTES
+        large = len(body) >= COPY_MAX_BYTES
         request = self.workload.http.head(method, path, fields, len(body) or None)
         exchange = yield Ask(
             request if large else request + body,
-            from_bytes(body) if large else None,
+            body if large else None,
             take=take,
             again=1 if method in IDEMPOTENT else 0,
         )

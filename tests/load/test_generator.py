@@ -200,7 +200,7 @@ def test_when_too_much_is_in_flight_the_rest_is_not_sent_and_counted(
 ):
     server.faults.methods = frozenset({"GET"})
     server.faults.hang = True
-    drive(rate=400, duration_s=2, timeout_s=1.5, mix={"list": 1})
+    drive(rate=400, duration_s=2, max_in_flight=400, timeout_s=1.5, mix={"list": 1})
     wait_for_end(tmp_path, 1, 15)
     tallies = Tallies(tmp_path)
     not_sent = tallies.outcomes["not_sent", "too-many-in-flight"]

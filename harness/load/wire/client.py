@@ -20,7 +20,7 @@ from harness.load.wire.connection import Connection
 from harness.load.wire.message import Head, headers_of, request_bytes
 from harness.load.wire.origin import Counts, Limits, Name, NoConnection, Origin
 from harness.load.wire.poller import Poller
-from harness.load.wire.upload import SENDFILE_MIN_BYTES, Body, from_bytes
+from harness.load.wire.upload import COPY_MAX_BYTES, Body
 
 #: Headers by which the service says who served.
 _SERVED = re.compile(rb"\r\nx-served-(region|zone):[ \t]*([^\r\n]*)", re.IGNORECASE)
@@ -266,15 +266,12 @@ class HttpClient:
         sent once more on a new one if its method is idempotent. Raises ValueError for a path
         or header that is none.
         """
-        if isinstance(body, bytes) and len(body) >= SENDFILE_MIN_BYTES:
-            body = from_bytes(body)
-        length = len(body) if body else None
-        request = self.head(method, path, headers, length)
-        if isinstance(body, bytes):
-            request += body
+        request = self.head(method, path, headers, len(body) if body else None)
+        if isinstance(body, bytes) and len(body) < COPY_MAX_BYTES:
+            request, body = request + body, b""
         return self.perform(
             request,
-            body if isinstance(body, Body) else None,
+            body or None,
             take,
             deadline_m,
             head_only=method == "HEAD",
@@ -284,7 +281,7 @@ class HttpClient:
     def perform(
         self,
         request: bytes,
-        body: Body | None,
+        body: Body | bytes | None,
         take: int,
         deadline_m: float,
         *,

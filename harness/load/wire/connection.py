@@ -201,7 +201,7 @@ class Connection:
         self,
         owner: Owner,
         request: bytes,
-        body: Body | None,
+        body: Body | bytes | None,
         sink: Sink | None,
         deadline_m: float,
         *,
@@ -416,8 +416,10 @@ class Connection:
             return
         self.state = AWAITING
 
-    def _send_body(self, body: Body, at: int) -> int:
+    def _send_body(self, body: Body | bytes, at: int) -> int:
         """Send some of the body from ``at`` on; returns how much."""
+        if isinstance(body, bytes):
+            return int(self._send(memoryview(body)[at:], 0))
         if at >= body.size_bytes:
             return int(self._send(memoryview(body.tail)[at - body.size_bytes :], 0))
         left = body.size_bytes - at

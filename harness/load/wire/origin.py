@@ -141,7 +141,7 @@ class Origin:
         self,
         owner: Owner,
         request: bytes,
-        body: Body | None,
+        body: Body | bytes | None,
         sink: Sink | None,
         deadline_m: float,
         *,
