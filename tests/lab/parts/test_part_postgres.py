@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import time
@@ -15,6 +14,7 @@ import pytest
 from parts_support import LAYOUT, alive, wait_for
 
 from harness.errors import LabError
+from harness.lab.part import signal_all
 from harness.lab.postgres import _SERVER_SAYS_NO, DATABASE, USER, Postgres, PostgresError
 
 SCHEMA = "CREATE TABLE kept (id int PRIMARY KEY)"
@@ -90,8 +90,7 @@ def test_every_call_keeps_its_deadline_when_the_server_is_frozen(parts, tmp_path
         a = member(parts, tmp_path, "us-east-1a")
         await a.init_primary(SCHEMA)
         frozen = a.pids()
-        for pid in frozen:
-            os.kill(pid, signal.SIGSTOP)
+        signal_all(frozen, signal.SIGSTOP)
         began = time.monotonic()
         assert await a.role(0.3) == "down"
         for call in (a.execute("SELECT 1", 0.3), a.replication(0.3), a.promote(0.3)):
@@ -115,8 +114,7 @@ def test_commits_wait_for_a_frozen_standby_until_it_is_dropped(parts, tmp_path):
         await a.init_primary(SCHEMA)
         await b.clone_from(a)
         await a.set_synchronous([b.name])
-        for pid in b.pids():
-            os.kill(pid, signal.SIGSTOP)
+        signal_all(b.pids(), signal.SIGSTOP)
         commit = asyncio.create_task(a.execute("INSERT INTO kept VALUES (1)", 10.0))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(commit), 0.5)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from parts_support import LAYOUT, alive, wait_for
@@ -18,10 +18,11 @@ from parts_support import LAYOUT, alive, wait_for
 from harness.lab import binaries
 
 SUPERVISOR = """
-import asyncio, json, os, signal, sys, time
+import asyncio, json, signal, sys, time
 from pathlib import Path
 from harness.lab.envoy import Envoy
 from harness.lab.layout import Layout
+from harness.lab.part import signal_all
 from harness.lab.postgres import Postgres
 from harness.lab.prometheus import Alertmanager, Prometheus
 from harness.lab.queue import Queue
@@ -49,8 +50,7 @@ async def main(base, folder):
         await part.ready()
     pids = {p.name: p.pids() for p in [*parts, a, b]}
     # A zone that is a black hole: every process of it is stopped.
-    for pid in a.pids():
-        os.kill(pid, signal.SIGSTOP)
+    signal_all(a.pids(), signal.SIGSTOP)
     print(json.dumps(pids), flush=True)
     time.sleep(60)
 
@@ -109,7 +109,8 @@ def test_killing_the_supervisor_ends_every_process_of_every_part(tmp_path):
     with supervisor_of(SUPERVISOR, str(tmp_path)) as (supervisor, pids):
         assert len(pids["a"]) >= 5
         assert len(pids["b"]) >= 4
-        assert all(alive(pid) for of_part in pids.values() for pid in of_part)
+        # The first of each: what a server forks may be short-lived.
+        assert all(alive(of_part[0]) for of_part in pids.values())
         os.kill(supervisor, signal.SIGKILL)
         assert_all_end(pids)
 
@@ -123,11 +124,21 @@ def test_postgres_runs_and_ends_with_its_parent_without_namespaces_too(monkeypat
         before = shared_memory_segments()
         programs = reachable_copy(binaries.postgres_bin(), folder)
         with supervisor_of(PLAIN, str(folder / "lab"), str(programs)) as (supervisor, pids):
-            owners = {Path("/proc", str(pid)).stat().st_uid for pid in pids["a"]}
+            owners = owners_of(pids["a"])
+            assert owners
             assert 0 not in owners
             os.kill(supervisor, signal.SIGKILL)
             assert_all_end(pids)
             assert wait_for(lambda: shared_memory_segments() <= before, 2.0)
+
+
+def owners_of(pids: list[int]) -> set[int]:
+    """The user ids of those of ``pids`` that still run: some of a server's are short-lived."""
+    owners = set()
+    for pid in pids:
+        with suppress(FileNotFoundError):
+            owners.add(Path("/proc", str(pid)).stat().st_uid)
+    return owners
 
 
 def shared_memory_segments() -> set[str]:
