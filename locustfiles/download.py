@@ -5,8 +5,7 @@ byte against the content made again from its seed.
 """
 
 from harness.load import checks, content
-from harness.load.user import KEEP, OpenLoopUser, operation
-from harness.load.workload import NothingToSend
+from harness.load.user import KEEP, FileServiceUser, NothingToSend, operation
 
 CONDITIONAL = 0.15  # of the downloads: a browser or cache that has the file already
 RANGE = 0.10  # of the downloads: a player that seeks, or a download that is resumed
@@ -46,5 +45,5 @@ def some_of_it(call, stored):
     )
 
 
-class DownloadUser(DownloadTasks, OpenLoopUser):
+class DownloadUser(DownloadTasks, FileServiceUser):
     """Only downloads."""

@@ -4,8 +4,7 @@ A variant is right when it is a whole JPEG of the width asked for.
 """
 
 from harness.load import checks, content
-from harness.load.user import OpenLoopUser, operation
-from harness.load.workload import NothingToSend
+from harness.load.user import FileServiceUser, NothingToSend, operation
 
 WIDTHS = (160, 320, 480)  # thumbnail, phone, tablet: a site asks for a few fixed widths
 
@@ -26,5 +25,5 @@ class ImageTasks:
         return (yield from call.upload(object_id, body, op="image", content_type=kind))
 
 
-class ImageUser(ImageTasks, OpenLoopUser):
+class ImageUser(ImageTasks, FileServiceUser):
     """Only images."""

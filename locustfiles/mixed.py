@@ -11,10 +11,10 @@ from image import ImageTasks
 from upload import UploadTasks
 
 from harness.load import checks
-from harness.load.user import OpenLoopUser, operation
+from harness.load.user import FileServiceUser, operation
 
 
-class MixedUser(DownloadTasks, UploadTasks, ImageTasks, OpenLoopUser):
+class MixedUser(DownloadTasks, UploadTasks, ImageTasks, FileServiceUser):
     @operation(weight=6)
     def list(self, call):
         answer = yield from call.get("/v1/files", limit=20, prefix=call.workload.prefix)

@@ -5,8 +5,7 @@ from which it is read back after the run. Only objects of this run are deleted.
 """
 
 from harness.load import content
-from harness.load.user import OpenLoopUser, operation
-from harness.load.workload import NothingToSend
+from harness.load.user import FileServiceUser, NothingToSend, operation
 
 
 class UploadTasks:
@@ -24,5 +23,5 @@ class UploadTasks:
         return (yield from call.delete(stored))
 
 
-class UploadUser(UploadTasks, OpenLoopUser):
+class UploadUser(UploadTasks, FileServiceUser):
     """Uploads, and one delete for every four of them."""

@@ -14,10 +14,9 @@ from __future__ import annotations
 import logging
 import random
 from bisect import bisect
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 from gevent.event import Event
@@ -25,18 +24,15 @@ from gevent.pool import Pool
 
 from harness.clock import Clock
 from harness.errors import HarnessError, PlanInvalid
-from harness.load import content
 from harness.load.arrivals import Schedule
+from harness.load.flights import Flight
 from harness.load.marks import Marks
-from harness.load.outcome import FAILED, OK, Outcome
+from harness.load.outcome import OK, Outcome
 from harness.load.settings import Settings
-from harness.load.steps import Ask, Pending, Steps, drive
+from harness.load.steps import Ask, Steps, drive
 from harness.load.tally import Tally
-from harness.load.wire.client import Exchange, taker_for
-from harness.load.wire.connection import Connection
-from harness.load.wire.origin import NoConnection
+from harness.load.wire.client import Exchange, HttpClient
 from harness.load.wire.poller import Poller, Ticker
-from harness.load.workload import Call, NothingToSend, Workload
 
 log = logging.getLogger(__name__)
 
@@ -50,18 +46,23 @@ WARM_UP_RETRY_S = 0.5
 EXACT_MAX_PER_S = 2000.0
 GRID_S = 0.0005
 
-Operation = Callable[[Call], Steps[Outcome]]
+#: Makes the flight of an arrival planned at this wall and monotonic instant.
+Takeoff = Callable[["Engine", float, float], Flight]
 
 
-@dataclass(frozen=True)
-class Finished:
-    """One finished call, for whoever listens (Locust's own statistics)."""
+class Traffic(Protocol):
+    """What a kind of user brings along: its service, what it stores first, what it keeps up."""
 
-    op: str
-    method: str
-    latency_s: float
-    size_bytes: int
-    error: str
+    http: HttpClient
+
+    def warm_up(self) -> list[Callable[[], Steps[Outcome]]]:
+        """What must succeed before the schedule begins, each again until it does."""
+
+    def housekeeping(self) -> Iterable[Steps[None]]:
+        """What is done every second beside the schedule."""
+
+    def close(self) -> None:
+        """Nothing more will be sent."""
 
 
 class WarmUpFailed(HarnessError):
@@ -87,76 +88,49 @@ def choose_weights(
     return list(weights), list(weights.values())
 
 
-class _Flight:
-    """One arrival on its way: the steps of its operation, and the exchange it waits for."""
-
-    __slots__ = (
-        "call",
-        "connection",
-        "engine",
-        "exchange",
-        "op",
-        "planned_m",
-        "sent_m",
-        "steps",
-        "taker",
-    )
-
-    def __init__(
-        self, engine: Engine, op: str, call: Call, steps: Steps[Outcome], planned_m: float
-    ) -> None:
-        self.engine = engine
-        self.op = op
-        self.call = call
-        self.steps = steps
-        self.planned_m = planned_m
-        self.sent_m = 0.0
-        self.connection: Connection | None = None
-        self.taker: Any = None
-
-    def finished(self, connection: Connection) -> None:
-        exchange = Exchange()
-        exchange.read(connection, self.taker)
-        connection.release()
-        self.connection = None
-        self.engine.answered(self, exchange)
-
-    def moved(self, connection: Connection) -> None:
-        self.connection = connection
-
-
 class Engine:
     """One generator process's traffic: warm-up, schedule, drain, closing of the evidence."""
 
     def __init__(
         self,
         settings: Settings,
-        workload: Workload,
-        operations: Mapping[str, tuple[float, Operation]],
+        traffic: Traffic,
+        operations: Mapping[str, tuple[float, Takeoff]],
         *,
         poller: Poller,
         clock: Clock,
         tally: Tally,
         marks: Marks,
-        on_finished: Callable[[Finished], None] = lambda finished: None,
+        on_finished: Callable[[str, str, float, int, str], None] | None = None,
     ) -> None:
+        """``on_finished`` is told of each call: operation, method, latency in seconds, size in
+        bytes, error or ``""``. It costs more than the call; None where nobody listens."""
         self.settings = settings
         self.done = Event()
-        self._workload = workload
-        self._operations = {name: op for name, (_, op) in operations.items()}
+        self._traffic = traffic
         weights = {name: weight for name, (weight, _) in operations.items()}
         self._names, self._weights = choose_weights(weights, settings.mix)
+        self._takeoffs = [operations[name][1] for name in self._names]
+        #: for flights
+        self.origin = traffic.http.origin
+        self.timeout_s = settings.timeout_s
+        self.now = poller.now
         self._sums = list(accumulate(self._weights))
+        self._last = len(self._sums) - 1
         self._in_flight_limit = settings.in_flight_limit
+        self._closed = settings.closed > 0
         self._poller = poller
         self._clock = clock
         self._tally = tally
         self._marks = marks
         self._on_finished = on_finished
         self._choice = random.Random(f"operations:{settings.seed}:{settings.worker}").random
-        self._flights: set[_Flight] = set()
+        #: flights without a connection: those that wait for something else
+        self.waiting: set[Flight] = set()
         self._stop = Event()
         self._over = Event()
+        #: operation → method of its last request; Locust's statistics go by both
+        self.methods: dict[str, str] = {}
         self.started = False
         # Of the schedule, once it runs.
         self._offsets: Iterator[float] = iter(())
@@ -175,9 +149,9 @@ class Engine:
             if not self._stop.is_set():
                 self._run_schedule()
         finally:
-            self._workload.ledger.close()
+            self._traffic.close()
             self._marks.close()
-            self._workload.http.close()
+            self._traffic.http.close()
             self.done.set()
 
     def finish(self) -> None:
@@ -190,16 +164,18 @@ class Engine:
 
     def _warm_up(self) -> None:
         settings = self.settings
-        workers = settings.workers
-        files = -(-settings.warm_up_files // workers)
-        images = -(-settings.warm_up_images // workers)
+        if not self._traffic.http.name.wait(settings.timeout_s):
+            raise WarmUpFailed(
+                f"warm-up: {self._traffic.http.name.host} has no address",
+                hint="is the name right, and is it resolved (HARNESS_DNS)?",
+            )
         give_up_m = self._clock.monotonic_s() + settings.warm_up_s
-        wanted = ["upload"] * files + ["image"] * images
+        wanted = self._traffic.warm_up()
         errors: list[str] = []
         pool = Pool(WARM_UP_AT_ONCE)
-        pool.map(lambda op: self._store(op, give_up_m, errors), wanted)
+        pool.map(lambda steps: self._until_done(steps, give_up_m, errors), wanted)
         if not errors and not self._stop.is_set():
-            pool.map(lambda user: drive(user.renew_if_due(), self._perform), self._workload.users)
+            pool.map(lambda s: drive(s, self._perform), list(self._traffic.housekeeping()))
         if errors and not self._stop.is_set():
             raise WarmUpFailed(
                 f"warm-up: {len(errors)} of {len(wanted)} objects could not be stored within "
@@ -207,15 +183,12 @@ class Engine:
                 hint="is the service up, and is its name resolved (HARNESS_DNS)?",
             )
 
-    def _store(self, op: str, give_up_m: float, errors: list[str]) -> None:
-        """Upload one object, again and again until it is acknowledged or time is up."""
+    def _until_done(
+        self, steps: Callable[[], Steps[Outcome]], give_up_m: float, errors: list[str]
+    ) -> None:
+        """Do one thing again and again until it succeeds or time is up."""
         while not self._stop.is_set():
-            is_image = op == "image"
-            object_id, body = self._workload.new_image() if is_image else self._workload.new_file()
-            call = self._workload.call(self._clock.wall_s())
-            kind = content.IMAGE_TYPE if is_image else content.FILE_TYPE
-            steps = call.upload(object_id, body, op=op, content_type=kind)
-            result = drive(steps, self._perform)
+            result = drive(steps(), self._perform)
             if result.outcome == OK:
                 return
             if self._clock.monotonic_s() >= give_up_m:
@@ -226,7 +199,7 @@ class Engine:
     def _perform(self, ask: Ask) -> Exchange:
         """Send one request of warm-up or housekeeping and wait for its answer."""
         deadline_m = self._clock.monotonic_s() + self.settings.timeout_s
-        return self._workload.http.perform(
+        return self._traffic.http.perform(
             ask.request, ask.body, ask.take, deadline_m, head_only=ask.head_only, again=ask.again
         )
 
@@ -252,14 +225,17 @@ class Engine:
             mix=dict(zip(self._names, self._weights, strict=True)),
         )
         self.started = True
-        helpers = [gevent.spawn(self._flush_often), gevent.spawn(self._renew_tokens)]
+        helpers = [gevent.spawn(self._flush_often), gevent.spawn(self._keep_house)]
         self._offsets = schedule.share_s(settings.worker, settings.workers)
         self._ticker = ticker = Ticker(self._poller, self._send_due)
         self._exact = rate <= EXACT_MAX_PER_S
         try:
-            self._advance()
-            if not self._exact:
-                ticker.every(GRID_S)
+            if self._closed:
+                self._run_closed()
+            else:
+                self._advance()
+                if not self._exact:
+                    ticker.every(GRID_S)
             self._over.wait()
             if not self._stop.is_set():
                 left_s = self._start_m + (settings.duration_s or 0.0) - self._clock.monotonic_s()
@@ -270,6 +246,14 @@ class Engine:
             unfinished = self._drain()
             gevent.killall(helpers)
             self._tally.end(unfinished=unfinished, **self._connection_counts())
+
+    def _run_closed(self) -> None:
+        """So many at once, each following the last, until time is up."""
+        for _ in range(self.settings.closed // self.settings.workers or 1):
+            self._arrive(self._clock.wall_s(), self.now())
+        if self.settings.duration_s is not None:
+            self._stop.wait(self.settings.duration_s)
+            self._over.set()
 
     def _advance(self) -> None:
         """Look at the next arrival, and have the timer go off when it is due."""
@@ -297,106 +281,70 @@ class Engine:
 
     def _arrive(self, planned_t: float, planned_m: float) -> None:
         """Count an arrival that fell due and send it, unless too much is in flight."""
-        index = bisect(self._sums, self._choice() * self._sums[-1])
-        op = self._names[min(index, len(self._names) - 1)]
-        self._tally.planned(planned_t)
-        if len(self._flights) >= self._in_flight_limit:
-            self._tally.not_sent(planned_t, op, "too-many-in-flight")
+        last = self._last
+        index = bisect(self._sums, self._choice() * self._sums[last], 0, last) if last else 0
+        tally = self._tally
+        tally.planned(planned_t)
+        if tally.sums.in_flight >= self._in_flight_limit:
+            tally.not_sent(planned_t, self._names[index], "too-many-in-flight")
             return
-        call = self._workload.call(planned_t)
-        flight = _Flight(self, op, call, self._operations[op](call), planned_m)
-        self._tally.sent()
-        flight.sent_m = sent_m = self._poller.now()
-        self._tally.late(sent_m - planned_m)
-        self._flights.add(flight)
-        self._go_on(flight, None)
+        flight = self._takeoffs[index](self, planned_t, planned_m)
+        flight.sent_m = sent_m = self.now()
+        tally.sent(sent_m - planned_m)
+        flight.start()
 
-    # ---- one arrival --------------------------------------------------------------------
+    # ---- what flights tell --------------------------------------------------------------
 
-    def answered(self, flight: _Flight, exchange: Exchange) -> None:
-        """The exchange a flight waited for is over (in the hub)."""
-        if flight in self._flights:
-            self._go_on(flight, exchange)
+    def withdraw(self, flight: Flight, why: str) -> None:
+        """There was nothing to send after all."""
+        self._tally.withdrawn(flight.planned_t, flight.op, why)
 
-    def _go_on(self, flight: _Flight, exchange: Exchange | None) -> None:
-        """Let the operation go on with an answer, until it waits again or is over."""
-        while True:
-            try:
-                wanted = flight.steps.send(exchange)  # type: ignore[arg-type]
-            except StopIteration as stop:
-                self._count(flight, stop.value or Outcome(FAILED, "no-outcome"))
-                return
-            except NothingToSend as nothing:
-                self._flights.discard(flight)
-                self._tally.withdrawn(flight.call.planned_t, flight.op, str(nothing))
-                return
-            except Exception as error:
-                log.exception("operation %s raised", flight.op)
-                self._count(flight, Outcome(FAILED, f"exception-{type(error).__name__}"))
-                return
-            if isinstance(wanted, Pending):
-                wanted.then(lambda: self._go_on_if_there(flight))
-                return
-            failure = self._begin(flight, wanted)
-            if not failure:
-                return
-            exchange = Exchange(failure)
+    def _follow(self) -> None:
+        """Closed loop: one is over, so the next begins."""
+        if not self._over.is_set() and not self._stop.is_set():
+            self._arrive(self._clock.wall_s(), self.now())
 
-    def _go_on_if_there(self, flight: _Flight) -> None:
-        if flight in self._flights:
-            self._go_on(flight, None)
-
-    def _begin(self, flight: _Flight, ask: Ask) -> str:
-        """Send what the operation asks for; why that cannot even be begun, else ``""``."""
-        flight.taker = taker = taker_for(ask.take)
-        try:
-            flight.connection = self._workload.http.origin.begin(
-                flight,
-                ask.request,
-                ask.body,
-                taker.take if taker is not None else None,
-                flight.planned_m + self.settings.timeout_s,
-                head_only=ask.head_only,
-                again=ask.again,
-            )
-        except NoConnection as failure:
-            return failure.name
-        return ""
-
-    def _count(self, flight: _Flight, result: Outcome) -> None:
-        self._flights.discard(flight)
-        call = flight.call
-        now_m = self._poller.now()
-        latency_s = now_m - flight.planned_m
-        exchange = call.exchange
-        size_bytes = max(0, exchange.size_bytes) + call.bytes_sent
-        served = exchange.served
+    def count(
+        self,
+        flight: Flight,
+        result: Outcome,
+        served: tuple[str, str],
+        size_bytes: int,
+        done_m: float,
+        method: str,
+    ) -> None:
+        """It is over: count its outcome."""
+        latency_s = done_m - flight.planned_m
         self._tally.done(
-            call.planned_t,
+            flight.planned_t,
             flight.op,
             served,
             result,
-            size_bytes=size_bytes,
-            latency_s=latency_s,
-            service_s=now_m - flight.sent_m,
+            size_bytes,
+            latency_s,
+            done_m - flight.sent_m,
         )
-        if result.outcome == OK:
-            self._marks.success(
-                self._clock.wall_s(), flight.op, *served, is_write=call.method == "PUT"
-            )
-        self._on_finished(Finished(flight.op, call.method, latency_s, size_bytes, result.error))
+        if served[0] and result[0] == OK:
+            is_write = method == "PUT"
+            self._marks.success(self._clock.wall_s(), flight.op, *served, is_write=is_write)
+        self.methods[flight.op] = method
+        if self._on_finished is not None:
+            self._on_finished(flight.op, method, latency_s, size_bytes, result[1])
+        if self._closed:
+            if result[0] == OK:
+                self._follow()
+            else:
+                # From the loop: a failure at once must not follow a failure at once for ever.
+                gevent.get_hub().loop.run_callback(self._follow)
 
     def _drain(self) -> int:
         """Wait for what is in flight, at most the timeout; how many had to be given up."""
         give_up_m = self._clock.monotonic_s() + self.settings.timeout_s + DRAIN_GRACE_S
-        while self._flights and self._clock.monotonic_s() < give_up_m:
+        while self._tally.sums.in_flight and self._clock.monotonic_s() < give_up_m:
             gevent.sleep(0.01)
-        unfinished = list(self._flights)
+        unfinished = [*self.waiting, *self.origin.owners()]
         for flight in unfinished:
-            if flight.connection is not None:
-                flight.connection.abandon()
-            self._count(flight, flight.call.unfinished())
-            flight.steps.close()
+            flight.give_up()
         return len(unfinished)
 
     # ---- helpers ------------------------------------------------------------------------
@@ -406,11 +354,11 @@ class Engine:
             gevent.sleep(FLUSH_S - self._clock.wall_s() % FLUSH_S)
             self._tally.flush()
 
-    def _renew_tokens(self) -> None:
+    def _keep_house(self) -> None:
         while True:
             gevent.sleep(1.0)
-            for user in self._workload.users:
-                drive(user.renew_if_due(), self._perform)
+            for steps in self._traffic.housekeeping():
+                drive(steps, self._perform)
 
     def _connection_counts(self) -> dict[str, Any]:
-        return {"connections": vars(self._workload.http.counts).copy()}
+        return {"connections": vars(self._traffic.http.counts).copy()}

@@ -33,6 +33,8 @@ class Settings:
     mix: Mapping[str, float] = field(default_factory=dict)
     timeout_s: float = 5.0
     duration_s: float | None = None
+    #: instead of a schedule: so many arrivals at once, each following the last (0: a schedule)
+    closed: int = 0
     #: how the rate goes over time, if it is not ``rate`` all the time
     curve: Curve | None = None
     run_dir: Path | None = None
@@ -63,7 +65,9 @@ class Settings:
         """
         if self.max_in_flight is not None:
             return self.max_in_flight
-        return max(400, math.ceil(1.5 * self.planned.peak / self.workers * self.timeout_s))
+        return max(
+            400, self.closed, math.ceil(1.5 * self.planned.peak / self.workers * self.timeout_s)
+        )
 
     @property
     def planned(self) -> Curve:
@@ -83,6 +87,7 @@ class Settings:
             "MIX": ",".join(f"{name}={share}" for name, share in self.mix.items()),
             "TIMEOUT": str(self.timeout_s),
             "DURATION": "" if self.duration_s is None else str(self.duration_s),
+            "CLOSED": str(self.closed or ""),
             "HARNESS_CURVE": json.dumps(self.curve.to_json()) if self.curve else "",
             "HARNESS_RUN_DIR": str(self.run_dir or ""),
             "HARNESS_DNS": self.dns_server or "",
@@ -115,6 +120,7 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         mix=reader.mix("MIX"),
         timeout_s=reader.number("TIMEOUT", default.timeout_s),
         duration_s=duration_s if duration_s >= 0 else None,
+        closed=reader.whole("CLOSED", 0),
         curve=reader.curve("HARNESS_CURVE"),
         run_dir=Path(env["HARNESS_RUN_DIR"]) if reader.text("HARNESS_RUN_DIR") else None,
         dns_server=reader.text("HARNESS_DNS") or None,

@@ -39,13 +39,6 @@ _SMALL_US = 1 << 16
 _small = [histogram.index_of(value_us) for value_us in range(_SMALL_US)]
 
 
-def record(counts: histogram.Histogram, value_s: float) -> None:
-    """As :func:`histogram.record`, for where every tenth of a microsecond counts."""
-    value_us = int(value_s * 1e6)
-    index = _small[value_us] if 0 <= value_us < _SMALL_US else histogram.index_of(value_us)
-    counts[index] = counts.get(index, 0) + 1
-
-
 class CellView(NamedTuple):
     """What is counted together within one second, and its counts."""
 
@@ -106,6 +99,7 @@ class Tally:
         self._on_counted = on_counted
         self._pen = pen
         self._thresholds_s = tuple(thresholds_s)
+        self._numbered_thresholds = tuple(enumerate(self._thresholds_s))
         self._seconds: dict[int, _Second] = {}
         self._lateness: histogram.Histogram = {}
 
@@ -115,22 +109,28 @@ class Tally:
 
     def planned(self, planned_t: float) -> None:
         """An arrival fell due at wall instant ``planned_t``."""
-        self._second(planned_t).planned += 1
+        t = int(planned_t)
+        second = self._seconds.get(t)
+        if second is None:
+            second = self._seconds[t] = _Second()
+        second.planned += 1
         self.sums.planned += 1
 
-    def sent(self) -> None:
-        """It is on its way."""
-        self.sums.sent += 1
-        self.sums.in_flight += 1
-
-    def late(self, lateness_s: float) -> None:
-        """It began to be sent ``lateness_s`` after its planned instant."""
-        record(self._lateness, lateness_s)
+    def sent(self, lateness_s: float) -> None:
+        """It is on its way, ``lateness_s`` after its planned instant."""
+        sums = self.sums
+        sums.sent += 1
+        sums.in_flight += 1
+        late_us = int(lateness_s * 1e6)
+        lateness = self._lateness
+        index = _small[late_us] if 0 <= late_us < _SMALL_US else histogram.index_of(late_us)
+        lateness[index] = lateness.get(index, 0) + 1
 
     def not_sent(self, planned_t: float, op: str, error: str) -> None:
         """It was not sent at all: the generator's fault, not the service's."""
         self.sums.not_sent += 1
-        self._cell(planned_t, (op, NOBODY, (NOT_SENT, error))).n += 1
+        cells = self._seconds.setdefault(int(planned_t), _Second()).cells
+        cells.setdefault((op, NOBODY, (NOT_SENT, error)), _Cell(len(self._thresholds_s))).n += 1
 
     def done(
         self,
@@ -138,22 +138,34 @@ class Tally:
         op: str,
         served: Served,
         result: tuple[str, str],
-        *,
         size_bytes: int,
         latency_s: float,
         service_s: float,
     ) -> None:
         """What was sent has its outcome; durations from the planned instant and the send."""
+        # All in one place and written out: this is done once per request.
         self.sums.in_flight -= 1
-        cell = self._cell(planned_t, (op, served, result))
+        t = int(planned_t)
+        second = self._seconds.get(t)
+        if second is None:
+            second = self._seconds[t] = _Second()
+        key = (op, served, result)
+        cell = second.cells.get(key)
+        if cell is None:
+            cell = second.cells[key] = _Cell(len(self._thresholds_s))
         cell.n += 1
         cell.size_bytes += size_bytes
-        record(cell.latency, latency_s)
-        record(cell.service, service_s)
-        below = cell.below
-        for i, threshold_s in enumerate(self._thresholds_s):
+        value_us = int(latency_s * 1e6)
+        index = _small[value_us] if 0 <= value_us < _SMALL_US else histogram.index_of(value_us)
+        counts = cell.latency
+        counts[index] = counts.get(index, 0) + 1
+        value_us = int(service_s * 1e6)
+        index = _small[value_us] if 0 <= value_us < _SMALL_US else histogram.index_of(value_us)
+        counts = cell.service
+        counts[index] = counts.get(index, 0) + 1
+        for i, threshold_s in self._numbered_thresholds:
             if latency_s <= threshold_s:
-                below[i] += 1
+                cell.below[i] += 1
 
     def withdrawn(self, planned_t: float, op: str, error: str) -> None:
         """It was taken up, but there was nothing to send (no object to delete, say)."""
@@ -191,19 +203,6 @@ class Tally:
             **about,
         )
         self._pen.close()
-
-    def _second(self, t: float) -> _Second:
-        second = self._seconds.get(int(t))
-        if second is None:
-            second = self._seconds[int(t)] = _Second()
-        return second
-
-    def _cell(self, t: float, key: Key) -> _Cell:
-        cells = self._second(t).cells
-        cell = cells.get(key)
-        if cell is None:
-            cell = cells[key] = _Cell(len(self._thresholds_s))
-        return cell
 
     def _second_json(self, second: _Second) -> dict[str, Any]:
         return {

@@ -2,16 +2,18 @@
 
 Stock Locust users wait for an answer before they ask again, so a frozen service is asked
 less and looks better than it is. An :class:`OpenLoopUser` is one per process; it stands
-for all virtual users, and its methods marked with :func:`operation` are called at the
-planned instants. Locust's own statistics, web page and command line go on working; under
-the harness (``HARNESS_RUN_DIR`` set) evidence is written as well.
+for all virtual users, and its declared requests and the methods marked with :func:`operation`
+are sent at the planned instants. Locust's own statistics, web page and command line go on
+working; under the harness (``HARNESS_RUN_DIR`` set) evidence is written as well.
 
 ::
 
     class Reader(OpenLoopUser):
+        home = get("/", weight=9)
+
         @operation(weight=1)
-        def listing(self, call):
-            answer = yield from call.get("/v1/files", limit=20)
+        def search(self, call):
+            answer = yield from call.get("/search", q="cats")
             return checks.listing(answer)
 """
 
@@ -30,22 +32,39 @@ from locust import User, constant, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
-from harness.clock import SystemClock
-from harness.errors import HarnessError
+from harness.clock import Clock, SystemClock
+from harness.errors import HarnessError, PlanInvalid
 from harness.evidence.journal import Journal
-from harness.load.engine import Engine, Finished, Operation
+from harness.load.declare import Bound, Declared, delete, get, post, put
+from harness.load.engine import Engine, Takeoff, Traffic
+from harness.load.flights import DeclaredFlight, Flight, NothingToSend, StepsFlight
 from harness.load.fold import Fold
 from harness.load.ledger import Ledger
 from harness.load.marks import Marks
+from harness.load.outcome import Outcome
+from harness.load.plain import PlainTraffic
 from harness.load.resolver import Resolver
 from harness.load.settings import Settings, from_environment
+from harness.load.steps import Steps
 from harness.load.tally import CellView, NoPen, Pen, Tally
-from harness.load.wire.client import HASH, KEEP, HttpClient
+from harness.load.wire.client import DROP, HASH, KEEP, HttpClient
 from harness.load.wire.origin import Limits
 from harness.load.wire.poller import Poller
 from harness.load.workload import Workload
 
-__all__ = ["HASH", "KEEP", "OpenLoopUser", "operation"]
+__all__ = [
+    "DROP",
+    "HASH",
+    "KEEP",
+    "FileServiceUser",
+    "NothingToSend",
+    "OpenLoopUser",
+    "delete",
+    "get",
+    "operation",
+    "post",
+    "put",
+]
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +75,7 @@ _OPTIONS = {
     "arrivals": ("ARRIVALS", "poisson or even (default poisson)"),
     "seed": ("SEED", "seed of arrivals, operations and contents (default 0)"),
     "mix": ("MIX", "shares of the operations, such as download=70,upload=30"),
+    "closed": ("CLOSED", "instead of a rate: so many at once, each following the last"),
     "timeout": ("TIMEOUT", "seconds after its planned instant a request has failed (default 5)"),
 }
 _WEIGHT = "harness_operation_weight"
@@ -80,35 +100,86 @@ def operation(weight: float) -> Callable[[Any], Any]:
 
 
 class OpenLoopUser(User):
-    """Base class of the locustfiles' users; see the module's docstring.
+    """Base class of users that are sent on an open schedule; see the module's docstring.
 
-    Operations run in greenlets at the same time, many per user: keep no state of one
-    call on ``self``.
+    Its traffic is in its attributes: declared requests (:mod:`harness.load.declare`) and methods
+    marked with :func:`operation`. Operations of many arrivals run at the same time: keep no
+    state of one call on ``self``.
     """
 
     abstract = True
     fixed_count = 1
-    host = DEFAULT_HOST
     wait_time = constant(1)
 
     @task
     def traffic(self) -> None:
-        """Wait for the engine, which works in greenlets of its own."""
-        try:
-            _engine_of(self).done.wait()
-        except HarnessError as error:
-            _give_up(self.environment, error)
-        while True:  # until Locust stops this user
-            gevent.sleep(1.0)
+        """Wait for the engine, which works in the hub."""
+        host_engine(self)
 
-    def operations(self) -> dict[str, tuple[float, Operation]]:
-        """name → (weight, function) of every operation of this class."""
-        found = {}
+    def bring(self, settings: Settings, http: HttpClient, clock: Clock) -> Traffic:
+        """What goes with the traffic of this class; here nothing but the requests themselves."""
+        return PlainTraffic(http, settings.seed, settings.worker)
+
+    def takeoffs(self, traffic: Any, http: HttpClient) -> dict[str, tuple[float, Takeoff]]:
+        """name → (weight, how an arrival of it takes off) of every operation of this class."""
+        found: dict[str, tuple[float, Takeoff]] = {}
         for name in dir(type(self)):
-            weight = getattr(getattr(type(self), name), _WEIGHT, None)
-            if weight is not None:
-                found[name] = (float(weight), getattr(self, name))
+            value = getattr(type(self), name)
+            if isinstance(value, Declared):
+                found[name] = (value.weight, _declared(name, value.bound_to(http)))
+            elif hasattr(value, _WEIGHT):
+                steps = getattr(self, name)
+                found[name] = (float(getattr(value, _WEIGHT)), _stepped(name, steps, traffic))
+        if not found:
+            raise PlanInvalid(
+                f"{type(self).__name__} has no operation",
+                hint="declare one, such as home = get('/'), or mark a method with @operation",
+            )
         return found
+
+
+class FileServiceUser(OpenLoopUser):
+    """A user of the file and image service: tokens, a ledger of what is stored, known objects."""
+
+    abstract = True
+    host = DEFAULT_HOST
+
+    def bring(self, settings: Settings, http: HttpClient, clock: Clock) -> Workload:
+        name = settings.worker_name
+        ledger = Ledger(_pen(settings, f"ledger/{name}.jsonl", f"ledger/{name}"))
+        # Runs must not meet each other's objects: milliseconds of the start are in each id.
+        run_tag = format(int(time.time() * 1000), "x")
+        return Workload(settings, http, clock, ledger, run_tag)
+
+
+def _declared(name: str, ask: Bound) -> Takeoff:
+    hangar: list[DeclaredFlight] = []
+
+    def take_off(engine: Engine, planned_t: float, planned_m: float) -> Flight:
+        flight = hangar.pop() if hangar else DeclaredFlight(engine, name, ask, hangar)
+        flight.planned_t = planned_t
+        flight.planned_m = planned_m
+        return flight
+
+    return take_off
+
+
+def _stepped(name: str, steps: Callable[[Any], Steps[Outcome]], traffic: Any) -> Takeoff:
+    def take_off(engine: Engine, planned_t: float, planned_m: float) -> Flight:
+        call = traffic.call(planned_t)
+        return StepsFlight(engine, name, call, steps(call), planned_t, planned_m)
+
+    return take_off
+
+
+def host_engine(user: Any) -> None:
+    """Send the schedule of ``user``'s class, as the one engine of this process; never returns."""
+    try:
+        _engine_of(user).done.wait()
+    except HarnessError as error:
+        _give_up(user.environment, error)
+    while True:  # until Locust stops this user
+        gevent.sleep(1.0)
 
 
 class _Running:
@@ -117,7 +188,7 @@ class _Running:
     engine: ClassVar[Engine | None] = None
 
 
-def _engine_of(user: OpenLoopUser) -> Engine:
+def _engine_of(user: Any) -> Engine:
     engine = _Running.engine
     if engine is not None and not engine.done.is_set():
         log.warning(
@@ -151,30 +222,26 @@ def _give_up(environment: Environment, error: HarnessError) -> None:
         gevent.spawn(environment.runner.quit)
 
 
-def build_engine(user: OpenLoopUser) -> Engine:
+def build_engine(user: Any) -> Engine:
     """An engine for this user's operations, with what the environment says."""
     settings = settings_for(user.environment)
     clock = SystemClock()
+    host = user.environment.host or user.host
+    if not host:
+        raise PlanInvalid("no host to send to", hint="--host http://…, or host in the user class")
     poller = Poller()
     limits = Limits(
         max_age_s=settings.connection_age_s,
         max_connections=min(descriptors() - 200, settings.in_flight_limit + 100),
     )
-    http = HttpClient(
-        user.environment.host or user.host or DEFAULT_HOST,
-        Resolver(clock, settings.dns_server),
-        poller=poller,
-        limits=limits,
-    )
+    http = HttpClient(host, Resolver(clock, settings.dns_server), poller=poller, limits=limits)
+    traffic = user.bring(settings, http, clock)
     telling = _Telling(user.environment)
     name = settings.worker_name
-    ledger = Ledger(_pen(settings, f"ledger/{name}.jsonl", f"ledger/{name}"))
-    # Runs must not meet each other's objects: milliseconds of the start are in each id.
-    run_tag = format(int(time.time() * 1000), "x")
-    return Engine(
+    engine = Engine(
         settings,
-        Workload(settings, http, clock, ledger, run_tag),
-        user.operations(),
+        traffic,
+        user.takeoffs(traffic, http),
         poller=poller,
         clock=clock,
         tally=Tally(
@@ -183,8 +250,10 @@ def build_engine(user: OpenLoopUser) -> Engine:
             telling.counted,
         ),
         marks=Marks(_pen(settings, "history.jsonl", f"load/{name}")),
-        on_finished=telling.finished,
+        on_finished=telling.finished if telling.has_listeners else None,
     )
+    telling.fold.methods = engine.methods
+    return engine
 
 
 def descriptors() -> int:
@@ -220,30 +289,25 @@ class _Telling:
 
     def __init__(self, environment: Environment) -> None:
         self._event = environment.events.request
-        self._fold = Fold(environment.stats)
+        #: whether anybody but Locust's own statistics listens to the request event
+        self.has_listeners = len(self._event._handlers) > 1
+        self.fold = Fold(environment.stats)
 
     def counted(self, second: int, cells: list[CellView]) -> None:
-        if not self._has_listeners():
-            self._fold.add(second, cells)
-        self._fold.forget_old()
+        if not self.has_listeners:
+            self.fold.add(second, cells)
+        self.fold.forget_old()
 
-    def finished(self, finished: Finished) -> None:
-        self._fold.methods[finished.op] = finished.method or "-"
-        if not self._has_listeners():
-            return
+    def finished(self, op: str, method: str, latency_s: float, size_bytes: int, error: str) -> None:
         self._event.fire(
-            request_type=finished.method or "-",
-            name=finished.op,
-            response_time=finished.latency_s * 1000,
-            response_length=finished.size_bytes,
-            exception=RequestFailed(finished.error) if finished.error else None,
+            request_type=method or "-",
+            name=op,
+            response_time=latency_s * 1000,
+            response_length=size_bytes,
+            exception=RequestFailed(error) if error else None,
             context={},
             response=None,
         )
-
-    def _has_listeners(self) -> bool:
-        """Whether anybody but Locust's own statistics listens to the request event."""
-        return len(self._event._handlers) > 1
 
 
 @events.init_command_line_parser.add_listener

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import quote, urlencode
 
 from harness.clock import Clock
@@ -25,10 +25,6 @@ from harness.load.wire.upload import COPY_MAX_BYTES
 
 #: A token is renewed when less than this part of its life is left.
 RENEW_AT = 0.25
-
-
-class NothingToSend(Exception):
-    """The operation has nothing to work on (no object to delete, say)."""
 
 
 class VirtualUser:
@@ -132,6 +128,34 @@ class Workload:
         """(id, bytes) of a picture not yet uploaded."""
         object_id = self.new_object_id("i")
         return object_id, content.image_bytes(self.settings.seed, object_id)
+
+    def warm_up(self) -> list[Callable[[], Steps[Outcome]]]:
+        """Objects to be there before the first arrival asks for one."""
+        settings = self.settings
+        files = -(-settings.warm_up_files // settings.workers)
+        images = -(-settings.warm_up_images // settings.workers)
+        return [self._store_file] * files + [self._store_image] * images
+
+    def housekeeping(self) -> Iterator[Steps[None]]:
+        """Tokens are renewed before anybody needs them."""
+        return (user.renew_if_due() for user in self.users)
+
+    def close(self) -> None:
+        self.ledger.close()
+
+    def _store_file(self) -> Steps[Outcome]:
+        object_id, body = self.new_file()
+        call = self.call(self.clock.wall_s())
+        return (
+            yield from call.upload(object_id, body, op="upload", content_type=content.FILE_TYPE)
+        )
+
+    def _store_image(self) -> Steps[Outcome]:
+        object_id, body = self.new_image()
+        call = self.call(self.clock.wall_s())
+        return (
+            yield from call.upload(object_id, body, op="image", content_type=content.IMAGE_TYPE)
+        )
 
     def call(self, planned_t: float) -> Call:
         """A call for the arrival planned at this wall instant."""

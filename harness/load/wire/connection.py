@@ -66,7 +66,7 @@ _nowhere = memoryview(mmap.mmap(-1, DROP_BYTES, flags=mmap.MAP_PRIVATE | mmap.MA
 _heads: dict[bytes, Head] = {}
 
 # States of a connection.
-CONNECTING, HANDSHAKE, IDLE, SENDING, AWAITING, READING, CLOSED = range(7)
+CONNECTING, HANDSHAKE, IDLE, SENDING, AWAITING, IN_HEAD, READING, CLOSED = range(8)
 
 Sink = Callable[[memoryview], object]
 
@@ -125,6 +125,7 @@ class Connection:
         "again",
         "body",
         "body_max_bytes",
+        "connect_s",
         "deadline_m",
         "done_m",
         "error",
@@ -156,6 +157,8 @@ class Connection:
         address: tuple[str, int],
         *,
         expires_m: float,
+        connect_s: float = _NEVER,
+        first_byte_s: float | None = None,
         tls: Any = None,
         server_name: str | None = None,
         body_max_bytes: int = DROP_BYTES,
@@ -165,6 +168,8 @@ class Connection:
         self.keeper = keeper
         self.address = address
         self.expires_m = expires_m
+        self.connect_s = connect_s
+        self.first_byte_s = first_byte_s
         self.body_max_bytes = body_max_bytes
         self.exchanges = 0
         self.owner: Owner | None = None
@@ -174,7 +179,10 @@ class Connection:
         self.slot = -1
         self.state = CONNECTING
         self.error = ""
+        self.head: Head | None = None
         self._held = False
+        self._keep = True
+        self._interims = 0
         self._tls: Any = None
         family = _sockets.AF_INET6 if ":" in address[0] else _sockets.AF_INET
         sock = RawSocket(family, _sockets.SOCK_STREAM)
@@ -204,11 +212,9 @@ class Connection:
         body: Body | bytes | None,
         sink: Sink | None,
         deadline_m: float,
-        *,
-        head_only: bool = False,
-        connect_by_m: float = _NEVER,
-        first_byte_s: float = _NEVER,
-        again: int = 1,
+        head_only: bool,
+        again: int,
+        now_m: float,
     ) -> None:
         """Send ``request`` (and ``body``), now or once connected, and read the answer.
 
@@ -221,24 +227,34 @@ class Connection:
         self.body = body
         self.sink = sink
         self.whole_m = deadline_m
-        self.first_byte_s = first_byte_s
         self.head_only = head_only
         self.again = again
         self.error = ""
-        self.head: Head | None = None
+        self.head = None
         self.received_bytes = 0
         self.first_m = 0.0
-        self._partial = b""
-        self._interims = 0
-        self._keep = True
-        if self.state == IDLE:
-            self._begin_waiting()
-            self._start()
-        else:
+        if self.state != IDLE:
             self.sent = False
             self.sent_m = 0.0
-            self.deadline_m = min(deadline_m, connect_by_m)
+            self.deadline_m = min(deadline_m, now_m + self.connect_s)
             self.poller.watch(self)
+            return
+        self._begin_waiting(now_m)
+        self.sent_m = now_m
+        if body is not None:
+            self._start()
+            return
+        # The common case: all of it goes at once.
+        self.exchanges += 1
+        self._sent_bytes = 0
+        try:
+            self._sent_bytes = self._send(request)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._broken()
+            return
+        self.state = AWAITING if self._sent_bytes == len(request) else SENDING
 
     def release(self) -> None:
         """The owner has read the outcome: the connection may be used for something else."""
@@ -275,7 +291,7 @@ class Connection:
     # ---- events --------------------------------------------------------------------------
 
     def _on_event(self, mask: int) -> None:
-        if self.state != AWAITING or self._partial:
+        if self.state != AWAITING:
             self._other_event(mask)
             return
         # The common case: an answer begins, and most often it is whole.
@@ -304,7 +320,18 @@ class Connection:
         self.received_bytes += n
         if n > end and self.sink is not None:
             self.sink(_view[end:n])
-        self._finish(head.keep and not mask & _ENDED)
+        if not head.keep or mask & _ENDED:
+            self._finish(False)
+            return
+        owner = self.owner
+        self.owner = self.sink = self.body = None
+        self.deadline_m = _NEVER
+        self._held = True
+        self.state = IDLE
+        owner.finished(self)  # type: ignore[union-attr]
+        if self._held:
+            self._held = False
+            self.keeper.idle(self)
 
     def _other_event(self, mask: int) -> None:
         state = self.state
@@ -349,14 +376,16 @@ class Connection:
         if self.owner is None:
             self.keeper.idle(self)
             return
-        self._begin_waiting()
+        self.sent_m = now_m = self.poller.now()
+        self._begin_waiting(now_m)
         self._start()
 
-    def _begin_waiting(self) -> None:
+    def _begin_waiting(self, now_m: float) -> None:
         """Set the deadline of a request about to be sent, for its first byte if there is one."""
+        self.sent = True
         self.deadline_m = self.whole_m
-        if self.first_byte_s < _NEVER:
-            self.deadline_m = min(self.whole_m, self.poller.now() + self.first_byte_s)
+        if self.first_byte_s is not None:
+            self.deadline_m = min(self.whole_m, now_m + self.first_byte_s)
         if self.slot < 0 or self.slot * SLOT_S > self.deadline_m:
             self.poller.watch(self)
 
@@ -375,26 +404,9 @@ class Connection:
 
     def _start(self) -> None:
         self.exchanges += 1
-        self.sent = True
-        self.sent_m = self.poller.now()
         self._sent_bytes = 0
-        if self.body is None:
-            request = self.request
-            try:
-                n = self._send(request)
-            except BlockingIOError:
-                n = 0
-            except OSError:
-                self._broken()
-                return
-            if n == len(request):
-                self.state = AWAITING
-                return
-            self._sent_bytes = n
-            self.state = SENDING
-        else:
-            self.state = SENDING
-            self._go_on_sending()
+        self.state = SENDING
+        self._go_on_sending()
 
     def _go_on_sending(self) -> None:
         """Send until all is gone or the socket takes no more (then an event says when it does)."""
@@ -461,11 +473,12 @@ class Connection:
             self._keep = False
             self.state = AWAITING
         data = _view[:n]
-        if self._partial:
+        if self.state == IN_HEAD:
             data = memoryview(self._partial + data)
+            self.state = AWAITING
         self._take_head(data)
         # With a short read all was read that there was: an event tells of more.
-        if self.state in (AWAITING, READING) and (n == FIRST_BYTES or self._tls or mask & _ENDED):
+        if self.state in (IN_HEAD, READING) and (n == FIRST_BYTES or self._tls or mask & _ENDED):
             self._read(mask)
 
     def _take_head(self, data: memoryview) -> None:
@@ -475,12 +488,12 @@ class Connection:
             end = raw.find(_END) + 4
             if end < 4:
                 self._partial = raw
+                self.state = IN_HEAD
                 if len(raw) >= HEAD_MAX_BYTES:
                     self._fail("head-too-large")
                 elif not _HTTP.startswith(raw[: len(_HTTP)]):
                     self._fail("bad-response")
                 return
-            self._partial = b""
             head = _heads.get(raw[:end]) or self._parsed(raw[:end])
             if head is None:
                 return
@@ -493,6 +506,7 @@ class Connection:
                 if not data:
                     return
                 continue
+            self._interims = 0
             self.head = head
             self.state = READING
             self._chunks = Chunks() if head.length == CHUNKED and not self.head_only else None
@@ -542,7 +556,7 @@ class Connection:
 
     def _read(self, mask: int) -> None:
         """Read until the answer is whole, or there is no more for now."""
-        while self.state in (SENDING, AWAITING, READING):
+        while self.state in (SENDING, AWAITING, IN_HEAD, READING):
             drop = self._to_drop()
             try:
                 if drop:

@@ -21,7 +21,6 @@ from harness.load.wire.connection import DROP_BYTES, IDLE, Connection, Owner, Si
 from harness.load.wire.poller import Poller
 from harness.load.wire.upload import Body
 
-_NEVER = float("inf")
 #: After a failed look-up with nothing to go on with, it is tried again this much later.
 RETRY_S = 0.5
 
@@ -125,14 +124,13 @@ class Origin:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.name = name
-        self.size = 0
+        self._connections: set[Connection] = set()
         self._poller = poller
         self._port = port
         self._limits = limits
         self._counts = counts
         self._tls = tls
         self._server_name = name.host if tls is not None else None
-        self._first_byte_s = limits.first_byte_s if limits.first_byte_s is not None else _NEVER
         self._idle: list[Connection] = []
         self._turn = 0
         name.changed.append(self._forget_unlisted)
@@ -144,17 +142,17 @@ class Origin:
         body: Body | bytes | None,
         sink: Sink | None,
         deadline_m: float,
-        *,
         head_only: bool = False,
         again: int = 1,
     ) -> Connection:
         """Send a request on an idle connection, else on a new one. Raises NoConnection."""
+        now_m = self._poller.now()
         idle = self._idle
         while idle:
             connection = idle.pop()
             if connection.state != IDLE:
                 continue  # closed by its peer meanwhile
-            if connection.expires_m <= self._poller.now():
+            if connection.expires_m <= now_m:
                 self._counts.aged_out += 1
                 connection.close()
                 continue
@@ -162,18 +160,17 @@ class Origin:
             break
         else:
             connection = self._open()
-        connection.begin(
-            owner,
-            request,
-            body,
-            sink,
-            deadline_m,
-            head_only=head_only,
-            connect_by_m=self._connect_by_m,
-            first_byte_s=self._first_byte_s,
-            again=again,
-        )
+        connection.begin(owner, request, body, sink, deadline_m, head_only, again, now_m)
         return connection
+
+    @property
+    def size(self) -> int:
+        """How many connections there are, those being made included."""
+        return len(self._connections)
+
+    def owners(self) -> list[Any]:
+        """Whoever waits for an answer on one of the connections."""
+        return [c.owner for c in self._connections if c.owner is not None]
 
     def close(self) -> None:
         """Close every idle connection, and begin none again."""
@@ -193,7 +190,7 @@ class Origin:
             connection.close()
 
     def gone(self, connection: Connection) -> None:
-        self.size -= 1
+        self._connections.discard(connection)
         if connection.error == "unasked":
             self._counts.unasked += 1
 
@@ -217,25 +214,20 @@ class Origin:
             connection.body,
             connection.sink,
             connection.whole_m,
-            head_only=connection.head_only,
-            connect_by_m=self._connect_by_m,
-            first_byte_s=self._first_byte_s,
-            again=connection.again - 1 if connection.sent else connection.again,
+            connection.head_only,
+            connection.again - 1 if connection.sent else connection.again,
+            self._poller.now(),
         )
         owner.moved(new)
         return True
 
     # ---- opening and closing ---------------------------------------------------------------
 
-    @property
-    def _connect_by_m(self) -> float:
-        return self._poller.now() + self._limits.connect_s
-
     def _open(self, among: Sequence[str] = ()) -> Connection:
         addresses = among or self.name.addresses
         if not addresses:
             raise NoConnection("dns")
-        if self.size >= self._limits.max_connections:
+        if len(self._connections) >= self._limits.max_connections:
             raise NoConnection("no-connection")
         self._turn += 1
         address = addresses[self._turn % len(addresses)]
@@ -247,13 +239,15 @@ class Origin:
                 self,
                 (address, self._port),
                 expires_m=self._poller.now() + age_s,
+                connect_s=self._limits.connect_s,
+                first_byte_s=self._limits.first_byte_s,
                 tls=self._tls,
                 server_name=self._server_name,
                 body_max_bytes=self._limits.body_max_bytes,
             )
         except OSError as error:
             raise NoConnection(name_of(error)) from error
-        self.size += 1
+        self._connections.add(connection)
         self._counts.connections += 1
         return connection
 

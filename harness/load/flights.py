@@ -1,0 +1,289 @@
+"""What becomes of one arrival, by how its operation is written.
+
+Three kinds, from the cheapest: a declared request, the steps of a generator, a plain Locust
+task in a greenlet of its own. Each counts its outcome once, from its planned instant.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import gevent
+
+from harness.load.declare import Bound
+from harness.load.outcome import FAILED, OK, UNSURE, Outcome
+from harness.load.steps import Ask, Pending, Steps
+from harness.load.wire.client import NOBODY, Exchange, served_by, taker_for
+from harness.load.wire.connection import Connection
+from harness.load.wire.origin import NoConnection
+
+if TYPE_CHECKING:
+    from harness.load.engine import Engine
+
+log = logging.getLogger(__name__)
+
+_SUCCESS = Outcome(OK)
+_WRONG_LENGTH = Outcome(FAILED, "wrong-length")
+#: Outcomes by status, made once each.
+_statuses: dict[int, Outcome] = {}
+
+
+class NothingToSend(Exception):
+    """The operation has nothing to work on (no object to delete, say)."""
+
+
+class Flight(Protocol):
+    """One arrival on its way."""
+
+    op: str
+    planned_t: float
+    planned_m: float
+    sent_m: float
+
+    def start(self) -> None:
+        """Send it, in the hub."""
+
+    def give_up(self) -> None:
+        """The run is over: count it as unfinished and let go of what it holds."""
+
+
+class DeclaredFlight:
+    """One declared request; used again for another when it is over."""
+
+    __slots__ = (
+        "ask",
+        "connection",
+        "engine",
+        "hangar",
+        "op",
+        "planned_m",
+        "planned_t",
+        "sent_m",
+    )
+
+    def __init__(self, engine: Engine, op: str, ask: Bound, hangar: list[DeclaredFlight]) -> None:
+        self.engine = engine
+        self.op = op
+        self.ask = ask
+        self.hangar = hangar
+        self.planned_t = self.planned_m = self.sent_m = 0.0
+        self.connection: Connection | None = None
+
+    def start(self) -> None:
+        ask, engine = self.ask, self.engine
+        try:
+            self.connection = engine.origin.begin(
+                self,
+                ask.request,
+                ask.body,
+                None,
+                self.planned_m + engine.timeout_s,
+                ask.head_only,
+                ask.again,
+            )
+        except NoConnection as failure:
+            self._count(Outcome(FAILED, failure.name))
+
+    def finished(self, connection: Connection) -> None:
+        ask, head = self.ask, connection.head
+        size_bytes = connection.received_bytes + ask.size_bytes
+        done_m = connection.done_m
+        served = NOBODY
+        if head is not None:
+            served = head.note or served_by(head)
+        if connection.error:
+            sure = ask.method == "GET" or not connection.sent
+            result = Outcome(FAILED if sure else UNSURE, connection.error)
+        elif head.status not in ask.expect:  # type: ignore[union-attr]
+            result = _of_status(head.status)  # type: ignore[union-attr]
+        elif ask.length is not None and ask.length != head.length:  # type: ignore[union-attr]
+            result = _WRONG_LENGTH
+        else:
+            result = _SUCCESS
+        connection.release()
+        self.connection = None
+        self.engine.count(self, result, served, size_bytes, done_m, ask.method)
+        self.hangar.append(self)
+
+    def moved(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def give_up(self) -> None:
+        if self.connection is not None:
+            self.connection.abandon()
+        name = FAILED if self.ask.method == "GET" else UNSURE
+        self._count(Outcome(name, "unfinished"))
+
+    def _count(self, result: Outcome) -> None:
+        engine, ask = self.engine, self.ask
+        engine.count(self, result, NOBODY, ask.size_bytes, engine.now(), ask.method)
+
+
+def _of_status(status: int) -> Outcome:
+    found = _statuses.get(status)
+    if found is None:
+        found = _statuses[status] = Outcome(FAILED, f"status-{status}")
+    return found
+
+
+class Call(Protocol):
+    """What the steps of an operation work with."""
+
+    exchange: Exchange
+    method: str
+    bytes_sent: int
+
+    def unfinished(self) -> Outcome: ...
+
+
+class StepsFlight:
+    """One operation written as steps."""
+
+    __slots__ = (
+        "call",
+        "connection",
+        "engine",
+        "op",
+        "planned_m",
+        "planned_t",
+        "sent_m",
+        "steps",
+        "taker",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        op: str,
+        call: Call,
+        steps: Steps[Outcome],
+        planned_t: float,
+        planned_m: float,
+    ) -> None:
+        self.engine = engine
+        self.op = op
+        self.call = call
+        self.steps = steps
+        self.planned_t = planned_t
+        self.planned_m = planned_m
+        self.sent_m = 0.0
+        self.connection: Connection | None = None
+        self.taker: Any = None
+
+    def start(self) -> None:
+        self._go_on(None)
+
+    def finished(self, connection: Connection) -> None:
+        exchange = Exchange()
+        exchange.read(connection, self.taker)
+        connection.release()
+        self.connection = None
+        self._go_on(exchange)
+
+    def moved(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def give_up(self) -> None:
+        self.engine.waiting.discard(self)
+        if self.connection is not None:
+            self.connection.abandon()
+        self._count(self.call.unfinished())
+        self.steps.close()
+
+    def _go_on(self, exchange: Exchange | None) -> None:
+        """Let the operation go on with an answer, until it waits again or is over."""
+        while True:
+            try:
+                wanted = self.steps.send(exchange)  # type: ignore[arg-type]
+            except StopIteration as stop:
+                self._count(stop.value or Outcome(FAILED, "no-outcome"))
+                return
+            except NothingToSend as nothing:
+                self.engine.withdraw(self, str(nothing))
+                return
+            except Exception as error:
+                log.exception("operation %s raised", self.op)
+                self._count(Outcome(FAILED, f"exception-{type(error).__name__}"))
+                return
+            if isinstance(wanted, Pending):
+                self.engine.waiting.add(self)
+                wanted.then(self._go_on_if_there)
+                return
+            failure = self._begin(wanted)
+            if not failure:
+                return
+            exchange = Exchange(failure)
+
+    def _go_on_if_there(self) -> None:
+        if self in self.engine.waiting:
+            self.engine.waiting.discard(self)
+            self._go_on(None)
+
+    def _begin(self, ask: Ask) -> str:
+        """Send what the operation asks for; why that cannot even be begun, else ``""``."""
+        self.taker = taker = taker_for(ask.take)
+        try:
+            self.connection = self.engine.origin.begin(
+                self,
+                ask.request,
+                ask.body,
+                taker.take if taker is not None else None,
+                self.planned_m + self.engine.timeout_s,
+                ask.head_only,
+                ask.again,
+            )
+        except NoConnection as failure:
+            return failure.name
+        return ""
+
+    def _count(self, result: Outcome) -> None:
+        call = self.call
+        exchange = call.exchange
+        size_bytes = max(0, exchange.size_bytes) + call.bytes_sent
+        self.engine.count(self, result, exchange.served, size_bytes, self.engine.now(), call.method)
+
+
+class TaskFlight:
+    """One plain Locust task, in a greenlet of its own.
+
+    ``run`` does it and returns the outcome; what it raises is a failure.
+    """
+
+    __slots__ = ("engine", "greenlet", "op", "planned_m", "planned_t", "run", "sent_m")
+
+    def __init__(
+        self,
+        engine: Engine,
+        op: str,
+        run: Callable[[float], Outcome],
+        planned_t: float,
+        planned_m: float,
+    ) -> None:
+        self.engine = engine
+        self.op = op
+        self.run = run
+        self.planned_t = planned_t
+        self.planned_m = planned_m
+        self.sent_m = 0.0
+        self.greenlet: Any = None
+
+    def start(self) -> None:
+        self.engine.waiting.add(self)
+        self.greenlet = gevent.spawn(self._work)
+
+    def give_up(self) -> None:
+        self.engine.waiting.discard(self)
+        self.engine.count(self, Outcome(UNSURE, "unfinished"), NOBODY, 0, self.engine.now(), "TASK")
+        self.greenlet.kill(block=False)
+
+    def _work(self) -> None:
+        try:
+            result = self.run(self.planned_m)
+        except Exception as error:
+            log.exception("task %s raised", self.op)
+            result = Outcome(FAILED, f"exception-{type(error).__name__}")
+        if self in self.engine.waiting:
+            self.engine.waiting.discard(self)
+            self.engine.count(self, result, NOBODY, 0, self.engine.now(), "TASK")

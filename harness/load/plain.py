@@ -1,0 +1,88 @@
+"""Traffic of users who bring nothing along: no tokens, no ledger, no warm-up."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import urlencode
+
+from harness.load.outcome import FAILED, UNSURE, Outcome
+from harness.load.steps import Ask, Steps
+from harness.load.wire.client import IDEMPOTENT, KEEP, Exchange, HttpClient
+from harness.load.wire.upload import COPY_MAX_BYTES, Body
+
+
+class PlainTraffic:
+    """Calls to one service, and nothing beside them."""
+
+    def __init__(self, http: HttpClient, seed: int, worker: int) -> None:
+        self.http = http
+        self.random = random.Random(f"behaviour:{seed}:{worker}")
+
+    def warm_up(self) -> list[Callable[[], Steps[Outcome]]]:
+        return []
+
+    def housekeeping(self) -> Iterator[Steps[None]]:
+        return iter(())
+
+    def close(self) -> None:
+        pass
+
+    def call(self, planned_t: float) -> PlainCall:
+        return PlainCall(self)
+
+
+class PlainCall:
+    """One arrival. Its methods are steps: ``answer = yield from call.get(…)``."""
+
+    __slots__ = ("_http", "bytes_sent", "exchange", "method", "random")
+
+    def __init__(self, traffic: PlainTraffic) -> None:
+        self._http = traffic.http
+        self.random = traffic.random
+        #: The last answer.
+        self.exchange = Exchange()
+        self.method = ""
+        self.bytes_sent = 0
+
+    def get(
+        self,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        take: int = KEEP,
+        **query: object,
+    ) -> Steps[Exchange]:
+        """GET ``path``; ``query`` becomes the query string."""
+        if query:
+            path = f"{path}?{urlencode({k: str(v) for k, v in query.items()})}"
+        return (yield from self.send("GET", path, headers, take=take))
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Body = b"",
+        *,
+        take: int = KEEP,
+    ) -> Steps[Exchange]:
+        """Any request. Raises ValueError for a path or header that is none."""
+        self.method = method
+        request = self._http.head(method, path, headers or {}, len(body) if body else None)
+        if isinstance(body, bytes) and len(body) < COPY_MAX_BYTES:
+            request, body = request + body, b""
+        exchange = yield Ask(
+            request,
+            body or None,
+            take=take,
+            again=1 if method in IDEMPOTENT else 0,
+            head_only=method == "HEAD",
+        )
+        self.bytes_sent += len(body)
+        self.exchange = exchange
+        return exchange
+
+    def unfinished(self) -> Outcome:
+        """What to call this if it is given up now."""
+        return Outcome(FAILED if self.method in ("", "GET", "HEAD") else UNSURE, "unfinished")
