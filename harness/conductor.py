@@ -190,6 +190,7 @@ class Conductor:
             seed=traffic.seed,
             mix=dict(traffic.mix),
             timeout_s=traffic.timeout_s,
+            behaviour=dict(traffic.behaviour),
             service_url=self.target.service_url,
             dns_server=self.target.dns_server,
             duration_s=None,

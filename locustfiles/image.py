@@ -1,21 +1,28 @@
 """Images: pages ask for resized variants of pictures, and now and then one is uploaded.
 
-A variant is right when it is a whole JPEG of the width asked for.
+A page shows thumbnails; who looks at a picture again opens the next larger variant. A variant
+is right when it is a whole JPEG of the width asked for; of those not looked at (``verify``),
+when its head says that it is a JPEG.
 """
 
 from harness.load import checks, content
 from harness.load.user import FileServiceUser, NothingToSend, operation
 
 WIDTHS = (160, 320, 480)  # thumbnail, phone, tablet: a site asks for a few fixed widths
+FIRST_LOOK = (6, 3, 1)  # how often a user who has not seen the picture asks for each
 
 
 class ImageTasks:
     @operation(weight=15)
     def image(self, call):
-        stored = call.workload.images.popular()
+        stored, again = call.picture()
         if stored is None:
             raise NothingToSend("no-object")
-        width = call.random.choice(WIDTHS)
+        if again:
+            width = next((w for w in WIDTHS if w > call.visitor.width), WIDTHS[-1])
+        else:
+            width = call.random.choices(WIDTHS, FIRST_LOOK)[0]
+        call.visitor.width = width
         return checks.picture((yield from call.get_variant(stored, width)), width=width)
 
     @operation(weight=0.5)

@@ -18,4 +18,5 @@ class MixedUser(DownloadTasks, UploadTasks, ImageTasks, FileServiceUser):
     @operation(weight=6)
     def list(self, call):
         answer = yield from call.get("/v1/files", limit=20, prefix=call.workload.prefix)
+        call.saw(checks.listed(answer))
         return checks.listing(answer)

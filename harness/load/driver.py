@@ -134,13 +134,14 @@ class LoadDriver:
         kill_after_s: float | None = None,
         warm_up_s: float = 60.0,
         max_in_flight: int | None = None,
+        behaviour: Mapping[str, Any] | None = None,
     ) -> None:
         """Start ``processes`` generators that share one schedule of ``rate`` arrivals/s.
 
         ``duration_s`` None: until :meth:`stop`. ``kill_after_s`` is a seeded defect: the
         generators are killed (SIGKILL) that long after :meth:`wait_ready` returned.
         ``warm_up_s``: how long a service that does not take the first uploads is asked
-        again.
+        again. ``behaviour``: what differs from the locustfile's, by field of Behaviour.
         Raises LoadFailed when the locustfile does not exist.
         """
         if not Path(locustfile).is_file():
@@ -161,6 +162,7 @@ class LoadDriver:
                 thresholds_s=tuple(thresholds_s),
                 warm_up_s=warm_up_s,
                 max_in_flight=max_in_flight,
+                behaviour=behaviour or {},
             )
             self._spawn(run_dir, Path(locustfile), service_url, settings)
         self._journal.write("load.start", workers=processes, rate=rate)

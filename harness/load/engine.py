@@ -64,6 +64,9 @@ class Traffic(Protocol):
     def close(self) -> None:
         """Nothing more will be sent."""
 
+    def about(self) -> dict[str, object]:
+        """What is to stand in the evidence when all is over."""
+
 
 class WarmUpFailed(HarnessError):
     """The service did not store the first objects; no traffic was sent."""
@@ -245,7 +248,9 @@ class Engine:
             self._next_s = None
             unfinished = self._drain()
             gevent.killall(helpers)
-            self._tally.end(unfinished=unfinished, **self._connection_counts())
+            self._tally.end(
+                unfinished=unfinished, **self._connection_counts(), **self._traffic.about()
+            )
 
     def _run_closed(self) -> None:
         """So many at once, each following the last, until time is up."""

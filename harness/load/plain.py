@@ -28,6 +28,9 @@ class PlainTraffic:
     def close(self) -> None:
         pass
 
+    def about(self) -> dict[str, object]:
+        return {}
+
     def call(self, planned_t: float) -> PlainCall:
         return PlainCall(self)
 

@@ -11,9 +11,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.errors import PlanInvalid
 from harness.load.arrivals import POISSON
+from harness.plan.behaviour import Behaviour
 from harness.plan.rates import Curve, constant
 
 DEFAULT_RATE = 50.0
@@ -45,6 +47,9 @@ class Settings:
     #: arrivals beyond this many in flight are not sent; None: see :attr:`in_flight_limit`
     max_in_flight: int | None = None
     connection_age_s: float = 10.0
+    #: what the plan says of its users' behaviour; the rest is as the locustfile has it
+    behaviour: Mapping[str, Any] = field(default_factory=dict)
+    #: accounts the users share
     virtual_users: int = 20
     warm_up_files: int = 90
     warm_up_images: int = 10
@@ -96,6 +101,7 @@ class Settings:
             "HARNESS_THRESHOLDS": ",".join(str(s) for s in self.thresholds_s),
             "HARNESS_MAX_IN_FLIGHT": "" if self.max_in_flight is None else str(self.max_in_flight),
             "HARNESS_CONNECTION_AGE": str(self.connection_age_s),
+            "HARNESS_BEHAVIOUR": json.dumps(dict(self.behaviour)) if self.behaviour else "",
             "HARNESS_VIRTUAL_USERS": str(self.virtual_users),
             "HARNESS_WARM_UP_FILES": str(self.warm_up_files),
             "HARNESS_WARM_UP_IMAGES": str(self.warm_up_images),
@@ -133,6 +139,7 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         ),
         max_in_flight=reader.whole("HARNESS_MAX_IN_FLIGHT", 0) or None,
         connection_age_s=reader.number("HARNESS_CONNECTION_AGE", default.connection_age_s),
+        behaviour=reader.behaviour("HARNESS_BEHAVIOUR"),
         virtual_users=reader.whole("HARNESS_VIRTUAL_USERS", default.virtual_users),
         warm_up_files=reader.whole("HARNESS_WARM_UP_FILES", default.warm_up_files),
         warm_up_images=reader.whole("HARNESS_WARM_UP_IMAGES", default.warm_up_images),
@@ -175,6 +182,16 @@ class _Reader:
         except (ValueError, TypeError) as error:
             hint = "[[seconds, rate at its start, rate at its end], …]"
             raise PlanInvalid(f"{name} is not a curve: {error}", hint=hint) from error
+
+    def behaviour(self, name: str) -> dict[str, Any]:
+        text = self.text(name)
+        try:
+            given = dict(json.loads(text)) if text else {}
+            Behaviour().changed(given)
+        except (ValueError, TypeError) as error:
+            hint = '{"verify": 0.1, "hot_share": 0.2, "hot_objects": 3}'
+            raise PlanInvalid(f"{name} is no behaviour: {error}", hint=hint) from error
+        return given
 
     def parse(self, name: str, text: str) -> float:
         try:

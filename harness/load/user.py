@@ -51,11 +51,13 @@ from harness.load.wire.client import DROP, HASH, KEEP, HttpClient
 from harness.load.wire.origin import Limits
 from harness.load.wire.poller import Poller
 from harness.load.workload import Workload
+from harness.plan.behaviour import Behaviour
 
 __all__ = [
     "DROP",
     "HASH",
     "KEEP",
+    "Behaviour",
     "FileServiceUser",
     "NothingToSend",
     "OpenLoopUser",
@@ -143,13 +145,15 @@ class FileServiceUser(OpenLoopUser):
 
     abstract = True
     host = DEFAULT_HOST
+    #: how users behave (docs/traffic.md); what a plan says goes before it
+    behaviour: ClassVar[Behaviour] = Behaviour()
 
     def bring(self, settings: Settings, http: HttpClient, clock: Clock) -> Workload:
         name = settings.worker_name
         ledger = Ledger(_pen(settings, f"ledger/{name}.jsonl", f"ledger/{name}"))
         # Runs must not meet each other's objects: milliseconds of the start are in each id.
         run_tag = format(int(time.time() * 1000), "x")
-        return Workload(settings, http, clock, ledger, run_tag)
+        return Workload(settings, http, clock, ledger, run_tag, self.behaviour)
 
 
 def _declared(name: str, ask: Bound) -> Takeoff:

@@ -20,15 +20,17 @@ from harness.load.objects import KnownObjects, StoredObject
 from harness.load.outcome import FAILED, OK, UNSURE, Outcome
 from harness.load.settings import Settings
 from harness.load.steps import Ask, Pending, Steps
-from harness.load.wire.client import HASH, IDEMPOTENT, KEEP, Exchange, HttpClient
+from harness.load.visitors import REMEMBERED, Visitor, Visitors, seen_now
+from harness.load.wire.client import DROP, HASH, IDEMPOTENT, KEEP, Exchange, HttpClient
 from harness.load.wire.upload import COPY_MAX_BYTES
+from harness.plan.behaviour import Behaviour
 
 #: A token is renewed when less than this part of its life is left.
 RENEW_AT = 0.25
 
 
 class VirtualUser:
-    """Someone with a token of their own."""
+    """An account with a token of its own; many users of a day share it."""
 
     def __init__(self, http: HttpClient, clock: Clock, user: str, password: str) -> None:
         login = json.dumps({"user": user, "password": password}).encode()
@@ -94,19 +96,32 @@ class Workload:
     """What all calls of one generator process share."""
 
     def __init__(
-        self, settings: Settings, http: HttpClient, clock: Clock, ledger: Ledger, run_tag: str
+        self,
+        settings: Settings,
+        http: HttpClient,
+        clock: Clock,
+        ledger: Ledger,
+        run_tag: str,
+        behaviour: Behaviour | None = None,
     ) -> None:
+        """``behaviour``: that of the locustfile; what the settings say goes before it."""
         self.settings = settings
         self.http = http
         self.clock = clock
         self.ledger = ledger
-        self.random = random.Random(f"behaviour:{settings.seed}:{settings.worker}")
-        self.files = KnownObjects(random.Random(f"files:{settings.seed}:{settings.worker}"))
-        self.images = KnownObjects(random.Random(f"images:{settings.seed}:{settings.worker}"))
+        self.behaviour = behaviour = (behaviour or Behaviour()).changed(settings.behaviour)
+        self.random = self._stream("behaviour")
+        self.files = self._known("files")
+        self.images = self._known("images")
         self.users = [
             VirtualUser(http, clock, settings.user, settings.password)
             for _ in range(max(1, settings.virtual_users))
         ]
+        self.visitors = Visitors(behaviour, self._stream("visitors"), self.users)
+        self._verify = self._stream("verify").random
+        #: answers with a body that were asked for, and those whose bytes were compared
+        self.bodies = 0
+        self.verified = 0
         #: All objects of this worker begin with this.
         self.prefix = f"{run_tag}-{settings.worker_name}"
         self._objects = 0
@@ -143,40 +158,65 @@ class Workload:
     def close(self) -> None:
         self.ledger.close()
 
+    def about(self) -> dict[str, object]:
+        """What goes into the evidence at the end: who came, how much of the content was checked."""
+        return {
+            "bodies": self.bodies,
+            "verified": self.verified,
+            "sessions": self.visitors.begun,
+            "users_most": self.visitors.most,
+        }
+
+    def _stream(self, name: str) -> random.Random:
+        """A source of chance of its own, so that no choice shifts the others."""
+        return random.Random(f"{name}:{self.settings.seed}:{self.settings.worker}")
+
+    def _known(self, name: str) -> KnownObjects:
+        behaviour = self.behaviour
+        return KnownObjects(
+            self._stream(name),
+            hot_share=behaviour.hot_share,
+            hot_objects=-(-behaviour.hot_objects // self.settings.workers),
+        )
+
     def _store_file(self) -> Steps[Outcome]:
         object_id, body = self.new_file()
-        call = self.call(self.clock.wall_s())
+        call = self._first_call()
         return (
             yield from call.upload(object_id, body, op="upload", content_type=content.FILE_TYPE)
         )
 
     def _store_image(self) -> Steps[Outcome]:
         object_id, body = self.new_image()
-        call = self.call(self.clock.wall_s())
+        call = self._first_call()
         return (
             yield from call.upload(object_id, body, op="image", content_type=content.IMAGE_TYPE)
         )
 
     def call(self, planned_t: float) -> Call:
         """A call for the arrival planned at this wall instant."""
-        return Call(self, self.random.choice(self.users), planned_t)
+        return Call(self, self.visitors.next(planned_t), planned_t)
+
+    def _first_call(self) -> Call:
+        """A call before the schedule, by nobody of its users."""
+        return Call(self, Visitor(0, self.users[0]), self.clock.wall_s())
 
 
 class Call:
     """One arrival. Its methods are steps: ``answer = yield from call.get(…)``."""
 
     __slots__ = (
-        "_user",
         "bytes_sent",
         "exchange",
         "is_write",
         "method",
         "planned_t",
         "random",
+        "visitor",
         "workload",
     )
 
-    def __init__(self, workload: Workload, user: VirtualUser, planned_t: float) -> None:
+    def __init__(self, workload: Workload, visitor: Visitor, planned_t: float) -> None:
         self.workload = workload
         self.random = workload.random
         self.planned_t = planned_t
@@ -185,7 +225,38 @@ class Call:
         self.method = ""
         self.bytes_sent = 0
         self.is_write = False
-        self._user = user
+        #: who does it, in the middle of its session
+        self.visitor = visitor
+
+    def file(self) -> tuple[StoredObject | None, bool]:
+        """A file this user asks for now, and whether it looked at it before; None if none is
+        stored."""
+        visitor = self.visitor
+        stored, again = self.workload.files.choose(visitor.files)
+        if stored is not None:
+            visitor.files = seen_now(stored, visitor.files)
+        return stored, again
+
+    def picture(self) -> tuple[StoredObject | None, bool]:
+        """A picture this user asks for now, and whether it looked at it before."""
+        visitor = self.visitor
+        stored, again = self.workload.images.choose(visitor.images)
+        if stored is not None:
+            visitor.images = seen_now(stored, visitor.images)
+        return stored, again
+
+    def saw(self, object_ids: list[str]) -> None:
+        """The user saw a list of files, and may open some of them next."""
+        files, visitor = self.workload.files, self.visitor
+        for _ in range(min(REMEMBERED, len(object_ids))):
+            stored = files.get(self.random.choice(object_ids))
+            if stored is not None:
+                visitor.files = seen_now(stored, visitor.files)
+
+    def verifies(self) -> bool:
+        """Whether the bytes of this answer are to be compared: so drawn (``traffic.verify``)."""
+        share = self.workload.behaviour.verify
+        return share >= 1.0 or self.workload._verify() < share
 
     def get(
         self,
@@ -201,9 +272,19 @@ class Call:
         return (yield from self.send("GET", path, headers, take=take))
 
     def get_file(
-        self, stored: StoredObject, headers: Mapping[str, str] | None = None, *, take: int = HASH
+        self,
+        stored: StoredObject,
+        headers: Mapping[str, str] | None = None,
+        *,
+        take: int | None = None,
     ) -> Steps[Exchange]:
-        """GET a file's content; remembers its tag, and forgets an object that is gone."""
+        """GET a file's content; remembers its tag, and forgets an object that is gone.
+
+        ``take`` None: its bytes are hashed if they are to be compared (:meth:`verifies`),
+        else dropped.
+        """
+        if take is None:
+            take = HASH if self.verifies() else DROP
         stored.users += 1
         try:
             exchange = yield from self.get(file_path(stored.object_id), headers, take=take)
@@ -213,8 +294,10 @@ class Call:
         return exchange
 
     def get_variant(self, stored: StoredObject, width: int) -> Steps[Exchange]:
-        """GET an image resized to ``width`` pixels."""
-        exchange = yield from self.get(f"/v1/images/{quote(stored.object_id)}", w=width)
+        """GET an image resized to ``width`` pixels; dropped unread unless it is to be looked at."""
+        take = KEEP if self.verifies() else DROP
+        path = f"/v1/images/{quote(stored.object_id)}?w={width}"
+        exchange = yield from self.send("GET", path, take=take)
         self._learn(self.workload.images, stored, exchange)
         return exchange
 
@@ -243,7 +326,13 @@ class Call:
         if result.outcome == OK:
             known = self.workload.images if op == "image" else self.workload.files
             etag = exchange.header("etag")
-            known.add(StoredObject(object_id, sha256, len(body), etag))
+            stored = StoredObject(object_id, sha256, len(body), etag)
+            known.add(stored)
+            visitor = self.visitor
+            if op == "image":
+                visitor.images = seen_now(stored, visitor.images)
+            else:
+                visitor.files = seen_now(stored, visitor.files)
         return result
 
     def delete(self, stored: StoredObject) -> Steps[Outcome]:
@@ -298,7 +387,8 @@ class Call:
     def _send_once(
         self, method: str, path: str, headers: Mapping[str, str] | None, body: bytes, take: int
     ) -> Steps[Exchange]:
-        token, error = yield from self._user.token()
+        account = self.visitor.account
+        token, error = yield from account.token()
         if error:
             return Exchange(error)
         fields = {"Authorization": f"Bearer {token}", **(headers or {})}
@@ -312,13 +402,15 @@ class Call:
         )
         self.bytes_sent += len(body)
         if exchange.status == 401:
-            self._user.reject(token)
+            account.reject(token)
         return exchange
 
     def _learn(self, known: KnownObjects, stored: StoredObject, exchange: Exchange) -> None:
         if exchange.status == 404:
             known.forget(stored)
         elif exchange.status in (200, 206) and not exchange.error:
+            self.workload.bodies += 1
+            self.workload.verified += not exchange.dropped
             stored.etag = exchange.header("etag") or stored.etag
 
 

@@ -46,6 +46,8 @@ class Traffic:
     seed: int
     mix: Mapping[str, float]
     timeout_s: float
+    #: fields of :class:`~harness.plan.behaviour.Behaviour` that the plan sets
+    behaviour: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from harness.errors import PlanInvalid, Where
+from harness.plan.behaviour import Behaviour
 from harness.plan.model import (
     Failback,
     Failover,
@@ -32,7 +33,7 @@ from harness.plan.model import (
     Traffic,
 )
 from harness.plan.objectives import WORDINGS, parse_objective
-from harness.plan.quantities import duration_s, rate_per_s
+from harness.plan.quantities import duration_s, fraction, rate_per_s
 
 OPERATIONS = ("download", "upload", "image", "list", "delete")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -180,7 +181,7 @@ class _Reader:
 
     def _traffic(self, node: _Node, rate: str | None) -> Traffic:
         keys = ("locustfile", "rate", "arrivals", "seed", "mix", "timeout")
-        node.only(keys, keys)
+        node.only((*keys, *BEHAVIOUR_KEYS), keys)
         planned = node.get("rate", rate_per_s)
         if rate is not None:
             try:
@@ -195,7 +196,24 @@ class _Reader:
             seed=node.get("seed", _seed),
             mix=self._mix(node.child("mix")),
             timeout_s=node.get("timeout", duration_s),
+            behaviour=self._behaviour(node),
         )
+
+    def _behaviour(self, node: _Node) -> Mapping[str, float]:
+        """What is said of how users behave, by field of Behaviour, each refused at its place."""
+        given: dict[str, float] = {}
+        for key, parts in BEHAVIOUR_KEYS.items():
+            if key not in node.data:
+                continue
+            if not isinstance(parts, dict):
+                given[key] = node.get(key, _behaves(key, parts))
+                continue
+            child = node.child(key)
+            child.only(parts, ())
+            for part, (name, parse) in parts.items():
+                if part in child.data:
+                    given[name] = child.get(part, _behaves(name, parse))
+        return given
 
     def _mix(self, node: _Node) -> Mapping[str, float]:
         node.only(OPERATIONS, ())
@@ -339,6 +357,17 @@ def _nearest(name: object, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else "one of " + ", ".join(known)
 
 
+def _behaves(name: str, parse: Callable[[object], float]) -> Callable[[object], float]:
+    """``parse``, then what Behaviour itself says of the value."""
+
+    def checked(value: object) -> float:
+        found = parse(value)
+        Behaviour().changed({name: found})
+        return found
+
+    return checked
+
+
 def _version(value: object) -> int:
     if value != 1 or isinstance(value, bool):
         raise ValueError(f"{value!r} is not a version this harness reads; write version: 1")
@@ -375,7 +404,28 @@ def _seed(value: object) -> int:
     return int(value)
 
 
+def _number(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise ValueError(f"{value!r} is not a number; write one such as 10")
+    return float(value)
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{value!r} is not a whole number; write one such as 3")
+    return int(value)
+
+
 def _share(value: object) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1e9:
         raise ValueError(f"{value!r} is not a share; write a number such as 12")
     return float(value)
+
+
+#: Keys of ``traffic`` that say how users behave: the parser, or part → (field, its parser).
+BEHAVIOUR_KEYS: dict[str, Any] = {
+    "sessions": {"steps": ("steps", _number), "think": ("think_s", duration_s)},
+    "hot": {"share": ("hot_share", fraction), "objects": ("hot_objects", _count)},
+    "verify": fraction,
+    "resumed": {"share": ("resumed", fraction), "interrupted": ("interrupted", fraction)},
+}

@@ -7,7 +7,7 @@ recorded may have gone either way, so every figure is an interval and is judged 
 from __future__ import annotations
 
 from harness.plan.model import Availability, ErrorRate, Latency, Throughput
-from harness.verdict.case import Case
+from harness.verdict.case import Case, number_of
 from harness.verdict.counts import Counts, Share
 from harness.verdict.model import Finding, Measured, Outcome, judge_interval
 from harness.verdict.sufficiency import LATE_SHARE, late_share
@@ -122,7 +122,7 @@ def judge_content(case: Case) -> Finding:
     elif counts.ok == 0:
         outcome, because = Outcome.UNKNOWN, "nothing was answered"
     else:
-        outcome, because = Outcome.PASS, f"{counts.ok} answers carried what was stored"
+        outcome, because = _content_by_share(case, counts)
     return Finding(
         objective="content",
         phase="all",
@@ -132,6 +132,22 @@ def judge_content(case: Case) -> Finding:
         because=because,
         evidence=_TALLIES,
     )
+
+
+def _content_by_share(case: Case, counts: Counts) -> tuple[Outcome, str]:
+    """No body was seen to be wrong; how many were looked at, where generators say it."""
+    ends = [worker.end for worker in case.evidence.tallies if worker.end is not None]
+    bodies = sum(number_of(end, "bodies") or 0 for end in ends)
+    verified = sum(number_of(end, "verified") or 0 for end in ends)
+    if verified >= bodies:
+        return Outcome.PASS, f"{counts.ok} answers carried what was stored"
+    how = (
+        f"{verified:.0f} of {bodies:.0f} bodies downloaded ({verified / bodies:.1%}) were compared "
+        "with what was stored, of the others status, length and headers"
+    )
+    if not verified:
+        return Outcome.UNKNOWN, how
+    return Outcome.PASS, f"{counts.ok} answers carried what was stored as far as is known: {how}"
 
 
 def _finding(

@@ -94,7 +94,7 @@ def test_an_uploaded_file_that_is_itself_json_with_error_is_not_an_error():
     ],
 )
 def test_a_range_is_ok_only_with_its_very_bytes(exchange, error):
-    result = checks.part(exchange, expected=b"345", first=3, size_bytes=10, sha256=SHA)
+    result = checks.part(exchange, expected=b"345", first=3, last=5, size_bytes=10, sha256=SHA)
     assert result == (FAILED if error else OK, error)
 
 

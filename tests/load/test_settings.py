@@ -26,6 +26,7 @@ def test_settings_survive_the_environment():
         workers=2,
         thresholds_s=(0.2, 0.05),
         warm_up_s=3.0,
+        behaviour={"verify": 0.1, "hot_objects": 3},
     )
     assert from_environment(said.environment()) == said
 
@@ -51,6 +52,9 @@ def test_a_user_may_write_units():
         ("MIX", "download"),
         ("MIX", "a=b"),
         ("HARNESS_CURVE", "[[1]]"),
+        ("HARNESS_BEHAVIOUR", '{"verify": 2}'),
+        ("HARNESS_BEHAVIOUR", '{"verfy": 0.1}'),
+        ("HARNESS_BEHAVIOUR", "7"),
     ],
 )
 def test_a_value_that_cannot_be_read_is_named(name, text):

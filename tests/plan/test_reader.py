@@ -140,15 +140,39 @@ def test_a_plan_for_one_experiment_judges_what_it_can_break(file: str, kinds: se
     assert "recovery" in found
 
 
+def behaving() -> Plan:
+    said = """  seed: 7
+  sessions: {steps: 4, think: 1500ms}
+  hot: {share: 20 %, objects: 3}
+  verify: 10 %
+  resumed: {share: 5 %, interrupted: 25 %}
+"""
+    return parse_plan(TEXT.replace("  seed: 7\n", said), LAB)
+
+
+def test_how_users_behave_is_read_and_what_is_not_said_is_left_to_the_locustfile() -> None:
+    assert behaving().traffic.behaviour == {
+        "steps": 4.0,
+        "think_s": 1.5,
+        "hot_share": 0.2,
+        "hot_objects": 3,
+        "verify": 0.1,
+        "resumed": 0.05,
+        "interrupted": 0.25,
+    }
+    assert lab().traffic.behaviour == {}
+
+
 @pytest.mark.parametrize(
     "plan",
     [
         lab(),
+        behaving(),
         lab().with_recorded(expected={"dns_changed_s": {"value_s": 5.0}}, versions={"a": "1"}),
         plan_for_load("20/s", 10),
         plan_for_experiment(REPO / "experiments/region/lose-us-east-1.json"),
     ],
-    ids=["lab", "recorded", "load", "experiment"],
+    ids=["lab", "behaving", "recorded", "load", "experiment"],
 )
 def test_a_plan_survives_json_unchanged(plan: Plan) -> None:
     document = json.loads(json.dumps(plan.to_json()))
@@ -181,6 +205,44 @@ MUTATIONS = {
     "seed as yes": ("seed: 7", "seed: true", "seed", "not a seed", "whole number"),
     "unknown operation": ("mix: {download", "mix: {downlod", "mix", "downlod", "'download'"),
     "negative share": ("download: 64", "download: -1", "mix", "not a share", "such as 12"),
+    "verify of nothing": ("  seed: 7", "  seed: 7\n  verify: 0 %", "verify", "verify", "0.0001"),
+    "verify without unit": ("  seed: 7", "  seed: 7\n  verify: 0.1", "verify", "percent", "99.9 %"),
+    "unknown part of hot": (
+        "  seed: 7",
+        "  seed: 7\n  hot: {sharre: 20 %}",
+        "hot:",
+        "'sharre'",
+        "'share'",
+    ),
+    "hot objects": (
+        "  seed: 7",
+        "  seed: 7\n  hot: {share: 20 %, objects: 1.5}",
+        "objects",
+        "whole number",
+        "such as 3",
+    ),
+    "hot without parts": ("  seed: 7", "  seed: 7\n  hot: 20 %", "hot:", "keys of", "indent"),
+    "steps below one": (
+        "  seed: 7",
+        "  seed: 7\n  sessions: {steps: 0.5}",
+        "sessions",
+        "0.5 is no steps",
+        "from 1",
+    ),
+    "thinking without unit": (
+        "  seed: 7",
+        "  seed: 7\n  sessions: {think: 7}",
+        "sessions",
+        "no unit",
+        "7s",
+    ),
+    "every part interrupted": (
+        "  seed: 7",
+        "  seed: 7\n  resumed: {share: 5 %, interrupted: 100 %}",
+        "resumed",
+        "no interrupted",
+        "0.9",
+    ),
     "empty mix": (
         "{download: 64, upload: 12, image: 15, list: 6, delete: 3}",
         "{}",

@@ -14,14 +14,15 @@ from harness.verdict.traffic import CONTENT_ERRORS, judge_content
 from tests.verdict.build import REPO, plan
 
 
-def case_with(*cells: tuple[str, str, int]) -> Case:
-    """A run of one second in which arrivals ended so: ``(outcome, error, how many)``."""
+def case_with(*cells: tuple[str, str, int], end: dict[str, int] | None = None) -> Case:
+    """A run of one second in which arrivals ended so: ``(outcome, error, how many)``; ``end``
+    is what the generator said at its end."""
     told = tuple(
         TallyCell("download", "us-east-1", "us-east-1a", outcome, error, n, 0, {}, {}, {})
         for outcome, error, n in cells
     )
     second = TallySecond(1_700_000_000, sum(n for _, _, n in cells), told)
-    worker = WorkerTally("w0", {}, (second,), (), None)
+    worker = WorkerTally("w0", {}, (second,), (), end)
     evidence = evidence_from(
         run="r", events=[], tallies=[worker], ledger=[], readbacks=[], series={}, gaps=[]
     )
@@ -66,3 +67,16 @@ def test_an_honest_failure_is_no_wrong_content(error: str) -> None:
 
 def test_without_any_answer_nothing_is_known_of_the_content() -> None:
     assert judge_content(case_with(("failed", "timeout", 9))).outcome is Outcome.UNKNOWN
+
+
+def test_content_of_which_a_share_was_compared_says_so() -> None:
+    finding = judge_content(case_with(("ok", "", 1000), end={"bodies": 800, "verified": 80}))
+    assert finding.outcome is Outcome.PASS
+    assert "80 of 800 bodies downloaded (10.0%) were compared" in finding.because
+    whole = judge_content(case_with(("ok", "", 1000), end={"bodies": 800, "verified": 800}))
+    assert whole.because == "1000 answers carried what was stored"
+
+
+def test_content_of_which_nothing_was_compared_is_unknown() -> None:
+    finding = judge_content(case_with(("ok", "", 1000), end={"bodies": 800, "verified": 0}))
+    assert finding.outcome is Outcome.UNKNOWN

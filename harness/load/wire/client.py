@@ -37,9 +37,9 @@ class Exchange:
     ``error`` is empty when a whole answer was read, whatever its status. ``sent`` says
     whether any byte of the request may have reached the service: if not, the operation surely
     did not happen. ``body`` is the answer's body where it was kept; of one that was hashed,
-    its first KiB. ``size_bytes`` is the size of the body in any case (-1 where it is not
-    known). ``sent_m``, ``first_m``, ``done_m`` are monotonic seconds, 0.0 where it did not
-    come to that.
+    its first KiB; ``dropped`` says that nobody saw it. ``size_bytes`` is the size of the body
+    in any case (-1 where it is not known). ``sent_m``, ``first_m``, ``done_m`` are monotonic
+    seconds, 0.0 where it did not come to that.
     """
 
     __slots__ = (
@@ -48,6 +48,7 @@ class Exchange:
         "address",
         "body",
         "done_m",
+        "dropped",
         "error",
         "first_m",
         "head",
@@ -64,6 +65,7 @@ class Exchange:
         self.head: Head | None = None
         self.body = b""
         self.size_bytes = 0
+        self.dropped = False
         self.sent = False
         self.address = ""
         self.received_bytes = 0
@@ -78,6 +80,7 @@ class Exchange:
         if head is not None:
             self.status = head.status
             self.size_bytes = max(head.length, -1)
+        self.dropped = taker is None
         if taker is not None:
             self.body, self.size_bytes, self._sha256 = taker.result()
         self.sent = connection.sent
