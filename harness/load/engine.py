@@ -246,8 +246,7 @@ class Engine:
         finally:
             ticker.close()
             self._next_s = None
-            unfinished = self._drain()
-            gevent.killall(helpers)
+            unfinished = self._drain(helpers)
             self._tally.end(
                 unfinished=unfinished, **self._connection_counts(), **self._traffic.about()
             )
@@ -342,11 +341,16 @@ class Engine:
                 # From the loop: a failure at once must not follow a failure at once for ever.
                 gevent.get_hub().loop.run_callback(self._follow)
 
-    def _drain(self) -> int:
-        """Wait for what is in flight, at most the timeout; how many had to be given up."""
+    def _drain(self, helpers: list[gevent.Greenlet]) -> int:
+        """Wait for what is in flight, at most the timeout; how many had to be given up.
+
+        The helpers go on meanwhile (what waits may need a new token), and end before the count:
+        a request of theirs is none of the schedule.
+        """
         give_up_m = self._clock.monotonic_s() + self.settings.timeout_s + DRAIN_GRACE_S
         while self._tally.sums.in_flight and self._clock.monotonic_s() < give_up_m:
             gevent.sleep(0.01)
+        gevent.killall(helpers)
         unfinished = [*self.waiting, *self.origin.owners()]
         for flight in unfinished:
             flight.give_up()

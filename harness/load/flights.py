@@ -74,7 +74,7 @@ class DeclaredFlight:
     def start(self) -> None:
         ask, engine = self.ask, self.engine
         try:
-            self.connection = engine.origin.begin(
+            engine.origin.begin(
                 self,
                 ask.request,
                 ask.body,
@@ -98,7 +98,7 @@ class DeclaredFlight:
             result = Outcome(FAILED if sure else UNSURE, connection.error)
         elif head.status not in ask.expect:  # type: ignore[union-attr]
             result = _of_status(head.status)  # type: ignore[union-attr]
-        elif ask.length is not None and ask.length != head.length:  # type: ignore[union-attr]
+        elif ask.length is not None and ask.length != connection.body_bytes:
             result = _WRONG_LENGTH
         else:
             result = _SUCCESS
@@ -106,9 +106,6 @@ class DeclaredFlight:
         self.connection = None
         self.engine.count(self, result, served, size_bytes, done_m, ask.method)
         self.hangar.append(self)
-
-    def moved(self, connection: Connection) -> None:
-        self.connection = connection
 
     def give_up(self) -> None:
         if self.connection is not None:
@@ -182,9 +179,6 @@ class StepsFlight:
         self.connection = None
         self._go_on(exchange)
 
-    def moved(self, connection: Connection) -> None:
-        self.connection = connection
-
     def give_up(self) -> None:
         self.engine.waiting.discard(self)
         if self.connection is not None:
@@ -225,7 +219,7 @@ class StepsFlight:
         """Send what the operation asks for; why that cannot even be begun, else ``""``."""
         self.taker = taker = taker_for(ask.take)
         try:
-            self.connection = self.engine.origin.begin(
+            self.engine.origin.begin(
                 self,
                 ask.request,
                 ask.body,

@@ -72,7 +72,8 @@ class PlainCall:
     ) -> Steps[Exchange]:
         """Any request. Raises ValueError for a path or header that is none."""
         self.method = method
-        request = self._http.head(method, path, headers or {}, len(body) if body else None)
+        size_bytes = len(body)
+        request = self._http.head(method, path, headers or {}, size_bytes or None)
         if isinstance(body, bytes) and len(body) < COPY_MAX_BYTES:
             request, body = request + body, b""
         exchange = yield Ask(
@@ -82,7 +83,7 @@ class PlainCall:
             again=1 if method in IDEMPOTENT else 0,
             head_only=method == "HEAD",
         )
-        self.bytes_sent += len(body)
+        self.bytes_sent += size_bytes
         self.exchange = exchange
         return exchange
 

@@ -79,7 +79,7 @@ class Exchange:
         self.head = head = connection.head
         if head is not None:
             self.status = head.status
-            self.size_bytes = max(head.length, -1)
+            self.size_bytes = connection.body_bytes
         self.dropped = taker is None
         if taker is not None:
             self.body, self.size_bytes, self._sha256 = taker.result()
@@ -196,9 +196,6 @@ class _Waiting:
         if self.greenlet is not getcurrent():
             self.greenlet.switch()
 
-    def moved(self, connection: Connection) -> None:
-        self.connection = connection
-
 
 class HttpClient:
     """Requests to one base URL (``http://host:port`` or https), on kept connections.
@@ -297,7 +294,7 @@ class HttpClient:
         taker = taker_for(take)
         waiting = _Waiting(taker)
         try:
-            waiting.connection = self.origin.begin(
+            self.origin.begin(
                 waiting,
                 request,
                 body,

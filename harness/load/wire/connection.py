@@ -8,10 +8,13 @@ look for the end of the head and one call of :meth:`Owner.finished`.
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import socket as _sockets
 import ssl
+import struct
+import termios
 from _socket import socket as _Socket
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -43,6 +46,7 @@ _HTTP = b"HTTP/1."
 _ENDED = RDHUP | HUP | ERR
 _MSG_TRUNC = _sockets.MSG_TRUNC
 _MSG_MORE = 0x8000
+_ZERO = struct.pack("i", 0)
 _NAMES = {
     errno.ECONNREFUSED: "refused",
     errno.ETIMEDOUT: "connect-timeout",
@@ -77,12 +81,14 @@ def name_of(error: OSError) -> str:
 
 
 class Owner(Protocol):
-    """Whoever asked: told once per exchange, in the hub, and must not wait there."""
+    """Whoever asked: told once per exchange, in the hub, and must not wait there.
+
+    ``connection`` is set by the keeper: where the exchange is going on, which may change.
+    """
+
+    connection: Connection | None
 
     def finished(self, connection: Connection) -> None: ...
-
-    def moved(self, connection: Connection) -> None:
-        """The exchange goes on on this other connection."""
 
 
 class Keeper(Protocol):
@@ -111,6 +117,8 @@ class Connection:
 
     __slots__ = (
         "_chunks",
+        "_early",
+        "_full",
         "_held",
         "_interims",
         "_keep",
@@ -142,6 +150,7 @@ class Connection:
         "received_bytes",
         "request",
         "sent",
+        "sent_elsewhere",
         "sent_m",
         "sink",
         "slot",
@@ -175,12 +184,18 @@ class Connection:
         self.owner: Owner | None = None
         #: addresses where the current request could not connect before
         self.tried: frozenset[str] = frozenset()
+        #: whether another connection may have carried some of it
+        self.sent_elsewhere = False
         self.deadline_m = _NEVER
         self.slot = -1
         self.state = CONNECTING
         self.error = ""
         self.head: Head | None = None
         self._held = False
+        #: an answer has begun, and not all of the request is sent
+        self._early = False
+        #: the last read was as large as was asked for: there may be more
+        self._full = False
         self._keep = True
         self._interims = 0
         self._tls: Any = None
@@ -251,10 +266,20 @@ class Connection:
             self._sent_bytes = self._send(request)
         except BlockingIOError:
             pass
-        except OSError:
-            self._broken()
+        except OSError as error:
+            self._broken(error)
             return
         self.state = AWAITING if self._sent_bytes == len(request) else SENDING
+
+    @property
+    def body_bytes(self) -> int:
+        """Size of the answer's body: as stated, or as far as it came; -1 where it is not known."""
+        head = self.head
+        if head is None:
+            return 0
+        if head.length >= 0:
+            return head.length
+        return self._chunks.size_bytes if self._chunks is not None else -1 - self._left
 
     def release(self) -> None:
         """The owner has read the outcome: the connection may be used for something else."""
@@ -299,8 +324,8 @@ class Connection:
             n = self._recv_into(_first)
         except BlockingIOError:
             return
-        except OSError:
-            self._broken()
+        except OSError as error:
+            self._broken(error)
             return
         end = _buffer.find(_END, 0, n) + 4
         if end < 4:
@@ -312,7 +337,13 @@ class Connection:
             head = self._parsed(raw)
             if head is None:
                 return
-        if head.length != n - end or head.status < 200 or self.head_only:
+        if (
+            head.length != n - end
+            or head.status < 200
+            or self.head_only
+            or n == FIRST_BYTES
+            or (self._tls is not None and self._more())
+        ):
             self._begun(n, mask)
             return
         self.first_m = self.done_m = self.poller.now()
@@ -328,10 +359,12 @@ class Connection:
         self.deadline_m = _NEVER
         self._held = True
         self.state = IDLE
-        owner.finished(self)  # type: ignore[union-attr]
-        if self._held:
-            self._held = False
-            self.keeper.idle(self)
+        try:
+            owner.finished(self)  # type: ignore[union-attr]
+        finally:
+            if self._held:
+                self._held = False
+                self.keeper.idle(self)
 
     def _other_event(self, mask: int) -> None:
         state = self.state
@@ -345,9 +378,12 @@ class Connection:
         elif state == CONNECTING:
             self._connected(mask)
         elif state == HANDSHAKE:
-            self._shake_hands()
+            self._shake_hands(mask)
         elif state != CLOSED:
             self._read(mask)
+            # It began to answer in the middle of an upload; unless it refused it, it has it all.
+            if self._early and mask & OUT and (self.head is None or self.head.status < 300):
+                self._go_on_sending()
 
     def _connected(self, mask: int) -> None:
         code = self._sock.getsockopt(_sockets.SOL_SOCKET, _sockets.SO_ERROR)
@@ -356,11 +392,11 @@ class Connection:
         elif mask & OUT:
             self.state = HANDSHAKE if self._tls else IDLE
             if self._tls:
-                self._shake_hands()
+                self._shake_hands(mask)
             else:
-                self._ready()
+                self._ready(mask)
 
-    def _shake_hands(self) -> None:
+    def _shake_hands(self, mask: int) -> None:
         try:
             self._tls.do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -369,9 +405,9 @@ class Connection:
             self._fail("tls")
             return
         self.state = IDLE
-        self._ready()
+        self._ready(mask)
 
-    def _ready(self) -> None:
+    def _ready(self, mask: int) -> None:
         """Connected: send what is waiting, if anything is."""
         if self.owner is None:
             self.keeper.idle(self)
@@ -379,6 +415,9 @@ class Connection:
         self.sent_m = now_m = self.poller.now()
         self._begin_waiting(now_m)
         self._start()
+        if self._tls is not None or mask & (IN | _ENDED):
+            # What is there already (it spoke first, or ended at once) is told by no further event.
+            self._read(mask)
 
     def _begin_waiting(self, now_m: float) -> None:
         """Set the deadline of a request about to be sent, for its first byte if there is one."""
@@ -426,7 +465,9 @@ class Connection:
             # Perhaps it was answered before the end, and refused the rest.
             self._read(IN | RDHUP)
             return
-        self.state = AWAITING
+        self._early = False
+        if self.state == SENDING:
+            self.state = AWAITING
 
     def _send_body(self, body: Body | bytes, at: int) -> int:
         """Send some of the body from ``at`` on; returns how much."""
@@ -464,22 +505,33 @@ class Connection:
             return
         if mask & _ENDED:
             self._keep = False
+        self._full = n == FIRST_BYTES or self._tls is not None
+        self._take_first(n)
+        # With a short read all was read that there was: an event tells of more.
+        if self._full or mask & _ENDED:
+            self._read(mask)
+
+    def _take_first(self, n: int) -> None:
+        """Take ``n`` bytes at the start of the buffer that have some of the head."""
+        if not self.received_bytes:
+            self._interims = 0
         if not self.first_m:
             self.first_m = self.poller.now()
             self.deadline_m = self.whole_m
         self.received_bytes += n
         if self.state == SENDING:
-            # It answers before it has heard all: what is left unsaid spoils the connection.
-            self._keep = False
-            self.state = AWAITING
+            self._early = True
         data = _view[:n]
         if self.state == IN_HEAD:
             data = memoryview(self._partial + data)
-            self.state = AWAITING
+        self.state = AWAITING
         self._take_head(data)
-        # With a short read all was read that there was: an event tells of more.
-        if self.state in (IN_HEAD, READING) and (n == FIRST_BYTES or self._tls or mask & _ENDED):
-            self._read(mask)
+        if self.state == AWAITING:
+            # So far it only said that there will be an answer.
+            self.first_m = 0.0
+            if self._early:
+                self._early = False
+                self.state = SENDING
 
     def _take_head(self, data: memoryview) -> None:
         """Take the head off ``data``, then what it has of the body."""
@@ -524,7 +576,8 @@ class Connection:
         elif self._left < 0:
             if self.sink is not None:
                 self.sink(data)
-            if self.received_bytes > self.body_max_bytes:
+            self._left -= len(data)
+            if -self._left > self.body_max_bytes:
                 self._fail("body-too-large")
         elif len(data) > self._left:
             self._fail("unasked")
@@ -556,6 +609,8 @@ class Connection:
 
     def _read(self, mask: int) -> None:
         """Read until the answer is whole, or there is no more for now."""
+        if mask & _ENDED:
+            self._keep = False
         while self.state in (SENDING, AWAITING, IN_HEAD, READING):
             drop = self._to_drop()
             try:
@@ -570,9 +625,10 @@ class Connection:
                     n = self._recv_into(_first)
             except BlockingIOError:
                 return
-            except OSError:
-                self._broken()
+            except OSError as error:
+                self._broken(error)
                 return
+            self._full = n == asked or self._tls is not None
             if n == 0:
                 self._ended()
             elif drop:
@@ -581,8 +637,7 @@ class Connection:
                 self.received_bytes += n
                 self._take_body(_view[:n])
             else:
-                self._begun(n, mask)
-                return
+                self._take_first(n)
             if n < asked and self._tls is None and not mask & _ENDED:
                 return
 
@@ -602,7 +657,8 @@ class Connection:
             if self._chunks.size_bytes > self.body_max_bytes:
                 self._fail("body-too-large")
         elif self._left < 0:
-            if self.received_bytes > self.body_max_bytes:
+            self._left -= n
+            if -self._left > self.body_max_bytes:
                 self._fail("body-too-large")
         elif n > self._left:
             self._fail("unasked")
@@ -615,8 +671,25 @@ class Connection:
 
     def _whole(self) -> None:
         assert self.head is not None
+        keep = self.head.keep and self._keep and not self._early
+        if keep and self._full:
+            # The next answer must not begin with what is left over of this one.
+            try:
+                n = self._recv_into(_first[:1])
+            except BlockingIOError:
+                n = -1
+            except OSError:
+                n = 0
+            if n > 0:
+                self._fail("unasked")
+                return
+            keep = n < 0
         self.done_m = self.poller.now()
-        self._finish(self.head.keep and self._keep)
+        self._finish(keep)
+
+    def _more(self) -> bool:
+        """Whether more came through TLS than was read: a kept connection tells it but once."""
+        return bool(self._tls.pending() or fcntl.ioctl(self.fd, termios.FIONREAD, _ZERO) != _ZERO)
 
     def _ended(self) -> None:
         """The peer closed its side."""
@@ -627,11 +700,15 @@ class Connection:
         else:
             self._unanswered("closed")
 
-    def _broken(self) -> None:
+    def _broken(self, error: OSError) -> None:
+        name = "reset"
+        if isinstance(error, ssl.SSLError):
+            # Without the end that TLS has for it, a body that ends with the connection was cut.
+            name = "closed" if isinstance(error, ssl.SSLEOFError) else "tls"
         if self.received_bytes:
-            self._fail("reset")
+            self._fail(name)
         else:
-            self._unanswered("reset")
+            self._unanswered(name)
 
     def _unanswered(self, error: str) -> None:
         """It ended before any byte of an answer: the request may be begun elsewhere."""
@@ -646,6 +723,7 @@ class Connection:
 
     def _fail(self, error: str) -> None:
         self.error = error
+        self.sent = self.sent or self.sent_elsewhere
         self.done_m = self.poller.now()
         self._finish(False)
 
@@ -658,10 +736,12 @@ class Connection:
         elif self.state != CLOSED:
             self._close()
         self.sink = self.body = None
-        if owner is not None:
-            owner.finished(self)
-        if self._held:
-            self.release()
+        try:
+            if owner is not None:
+                owner.finished(self)
+        finally:
+            if self._held:
+                self.release()
 
     def _close(self) -> None:
         self.state = CLOSED
@@ -674,7 +754,7 @@ class Connection:
             return int(self._tls.read(len(view), view))
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError from None
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+        except ssl.SSLZeroReturnError:
             return 0
 
     def _tls_send(self, data: bytes | memoryview, _flags: int = 0) -> int:

@@ -17,7 +17,7 @@ ERRORS = {
     "refused": "the connection was refused",
     "unreachable": "the network said that there is no way",
     "connect-timeout": "no connection within the time to connect",
-    "tls": "the TLS handshake failed",
+    "tls": "the TLS handshake failed, or what came after it is not TLS",
     "no-connection": "every connection of the pool was busy until the deadline",
     "timeout": "no whole answer within the deadline",
     "first-byte-timeout": "no byte of an answer within the time allowed for the first",
@@ -44,9 +44,14 @@ _FRAMING = re.compile(
     rb":[ \t]*([^\r\n]*)",
     re.IGNORECASE,
 )
+_FOLD = re.compile(rb"\r\n[ \t]+")
+#: A line behind the last chunk.
+_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n\0]*\Z")
+#: All that is white space in HTTP.
+_SPACE = b" \t"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _DIGITS = re.compile(rb"[0-9]{1,18}\Z")
-_HEX = re.compile(rb"[0-9A-Fa-f]{1,15}\Z")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?\Z")
 #: Looked at together for the end of a line of a chunked body.
 _LINE_BYTES = 128
 #: Bodies that end with the connection, and none at all.
@@ -93,10 +98,13 @@ def parse_head(raw: bytes) -> Head:
     if match is None:
         raise Malformed("bad-response")
     status = int(match[2])
-    keep = match[1] == b"1"
+    old = match[1] == b"0"
+    keep, close = not old, False
     length: int | None = None
     chunked = False
-    for name, value in _FRAMING.findall(raw):
+    # A value that goes on in the next line must not be taken for its first half.
+    folded = b"\r\n " in raw or b"\r\n\t" in raw
+    for name, value in _FRAMING.findall(_FOLD.sub(b" ", raw) if folded else raw):
         name = name.lower()
         if name == b"content-length":
             found = _one_length(value)
@@ -104,12 +112,15 @@ def parse_head(raw: bytes) -> Head:
                 raise Malformed("wrong-length")
             length = found
         elif name == b"transfer-encoding":
-            if value.strip().lower() != b"chunked":
+            if chunked or value.strip(_SPACE).lower() != b"chunked":
                 raise Malformed("bad-response")
             chunked = True
         elif name == b"connection":
             options = value.lower()
-            keep = b"keep-alive" in options if not keep else b"close" not in options
+            close = close or b"close" in options
+            keep = keep or b"keep-alive" in options
+    # HTTP/1.0 knows no chunks: whoever sends both may mean another end of the body.
+    keep = keep and not close and not (old and chunked)
     if status < 200 or status in (204, 304):
         return Head(status, 0, keep, raw)
     if chunked:
@@ -124,7 +135,7 @@ def parse_head(raw: bytes) -> Head:
 
 def _one_length(value: bytes) -> int:
     """A Content-Length; a list of equal numbers counts as one (RFC 9110, 8.6)."""
-    parts = {part.strip() for part in value.split(b",")}
+    parts = {part.strip(_SPACE) for part in value.split(b",")}
     if len(parts) != 1:
         raise Malformed("wrong-length")
     (digits,) = parts
@@ -151,7 +162,7 @@ def all_headers(raw: bytes) -> list[tuple[str, str]]:
 def _lines(raw: bytes) -> list[bytes]:
     """Header lines, with those that were folded joined again."""
     _, _, rest = raw.partition(b"\r\n")
-    unfolded = re.sub(rb"\r\n[ \t]+", b" ", rest)
+    unfolded = _FOLD.sub(b" ", rest)
     return [line for line in unfolded.split(b"\r\n") if line]
 
 
@@ -162,7 +173,7 @@ class Chunks:
     want the data may drop as much at once (:meth:`skipped`).
     """
 
-    __slots__ = ("_line", "_state", "done", "left", "size_bytes")
+    __slots__ = ("_line", "_state", "_trailer_bytes", "done", "left", "size_bytes")
 
     def __init__(self) -> None:
         self.left = 0
@@ -170,6 +181,7 @@ class Chunks:
         self.size_bytes = 0
         self._line = b""
         self._state = "size"
+        self._trailer_bytes = 0
 
     def feed(self, data: memoryview) -> tuple[int, list[memoryview]]:
         """``(bytes used, pieces of the body)``; stops at the end of the body. Raises Malformed."""
@@ -206,10 +218,10 @@ class Chunks:
 
     def _act(self, line: bytes) -> None:
         if self._state == "size":
-            digits = line.partition(b";")[0].strip()
-            if not _HEX.match(digits):
+            size = _CHUNK_SIZE.match(line)
+            if size is None:
                 raise Malformed("bad-response")
-            self.left = int(digits, 16)
+            self.left = int(size[1], 16)
             self._state = "data" if self.left else "trailer"
         elif self._state == "data":
             if line:
@@ -217,8 +229,12 @@ class Chunks:
             self._state = "size"
         elif not line:
             self.done = True
-        elif b":" not in line:
+        elif not _TRAILER.match(line):
             raise Malformed("bad-response")
+        else:
+            self._trailer_bytes += len(line)
+            if self._trailer_bytes > HEAD_MAX_BYTES:
+                raise Malformed("head-too-large")
 
 
 def request_bytes(

@@ -144,8 +144,11 @@ class Origin:
         deadline_m: float,
         head_only: bool = False,
         again: int = 1,
-    ) -> Connection:
-        """Send a request on an idle connection, else on a new one. Raises NoConnection."""
+    ) -> None:
+        """Send a request on an idle connection, else on a new one. Raises NoConnection.
+
+        It may be over, and its owner told, before this returns.
+        """
         now_m = self._poller.now()
         idle = self._idle
         while idle:
@@ -160,8 +163,8 @@ class Origin:
             break
         else:
             connection = self._open()
+        owner.connection = connection
         connection.begin(owner, request, body, sink, deadline_m, head_only, again, now_m)
-        return connection
 
     @property
     def size(self) -> int:
@@ -201,6 +204,7 @@ class Origin:
         left = [a for a in self.name.addresses if a not in tried]
         if owner is None or not left or self._poller.now() >= connection.whole_m:
             return False
+        self._connections.discard(connection)  # it is closed, and its place may be needed
         try:
             new = self._open(left)
         except NoConnection:
@@ -208,6 +212,8 @@ class Origin:
         if connection.sent:
             self._counts.reconnects += 1
         new.tried = tried
+        new.sent_elsewhere = connection.sent or connection.sent_elsewhere
+        owner.connection = new
         new.begin(
             owner,
             connection.request,
@@ -218,7 +224,6 @@ class Origin:
             connection.again - 1 if connection.sent else connection.again,
             self._poller.now(),
         )
-        owner.moved(new)
         return True
 
     # ---- opening and closing ---------------------------------------------------------------

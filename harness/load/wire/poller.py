@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import struct
 import time
@@ -21,6 +22,8 @@ from typing import Any, Protocol
 
 import gevent
 from gevent import monkey
+
+log = logging.getLogger(__name__)
 
 #: gevent's patching takes it out of ``select``.
 _epoll = monkey.get_original("select", "epoll")
@@ -110,10 +113,17 @@ class Poller:
             events = poll(0, _BATCH)
             if not events:
                 return
-            for fd, mask in events:
-                handler = handlers[fd]
-                if handler is not None:
-                    handler(mask)
+            left = iter(events)
+            while True:
+                try:
+                    for fd, mask in left:
+                        handler = handlers[fd]
+                        if handler is not None:
+                            handler(mask)
+                    break
+                except Exception:
+                    # An error of one must not lose the events of the others: none comes twice.
+                    log.exception("an event handler raised")
 
     def _bury(self) -> None:
         closing, self._closing = self._closing, []
@@ -137,7 +147,10 @@ class Poller:
                     continue  # watched anew since, with an earlier deadline
                 timed.slot = -1
                 if timed.deadline_m <= now_m:
-                    timed.expired()
+                    try:
+                        timed.expired()
+                    except Exception:
+                        log.exception("at a deadline")  # the other deadlines still hold
                 elif timed.deadline_m < _NEVER:
                     self.watch(timed)
 

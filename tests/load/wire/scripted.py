@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-#: What a connection does once a request has come: bytes to send, seconds to wait, or CLOSE/RESET.
-CLOSE, RESET = "close", "reset"
+#: What a connection does once a request has come: bytes to send, seconds to wait, CLOSE or RESET
+#: the connection, STOP listening for others.
+CLOSE, RESET, STOP = "close", "reset", "stop"
 Step = bytes | float | str
 
 
@@ -26,6 +27,8 @@ class Scripted:
         self.scripts = scripts
         self.requests: list[bytes] = []
         self.connections = 0
+        #: requests with this in their head are never answered
+        self.silent = b""
         self._wrap = wrap
         self._listener = socket.create_server((host, port), family=_family(host))
         self.port = self._listener.getsockname()[1]
@@ -64,7 +67,9 @@ class Scripted:
                 early = next(iter(answer), b"") == "early"
                 received = self._request(connection, received, head_only=early)
                 for step in answer:
-                    if not _play(connection, step):
+                    if step == STOP:
+                        self._listener.shutdown(socket.SHUT_RDWR)
+                    elif not _play(connection, step):
                         return
 
     def _request(self, connection: socket.socket, received: bytes, *, head_only: bool) -> bytes:
@@ -81,6 +86,8 @@ class Scripted:
         while len(rest) < wanted:
             rest += _receive(connection)
         self.requests.append(head + b"\r\n\r\n" + rest[:wanted])
+        if self.silent and self.silent in head:
+            time.sleep(30.0)
         return rest[wanted:]
 
 

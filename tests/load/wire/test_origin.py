@@ -10,10 +10,11 @@ import pytest
 from harness.clock import SystemClock
 from harness.load.resolver import Answer, ResolveError, Resolver
 from harness.load.wire.client import Exchange, HttpClient
+from harness.load.wire.connection import Connection
 from harness.load.wire.origin import Name
 from harness.load.wire.poller import Poller, Ticker
 
-from .scripted import CLOSE, Scripted, answer
+from .scripted import CLOSE, RESET, STOP, Scripted, answer
 
 HELLO = [answer(b"hello")]
 
@@ -155,6 +156,55 @@ def test_a_connection_that_ends_unanswered_at_once_is_a_failure(client) -> None:
         assert server.connections == 1
 
 
+def test_what_one_connection_carried_is_sent_though_the_next_is_refused(client) -> None:
+    with Scripted([HELLO, [STOP, CLOSE]]) as server:
+        one = client(server.url)
+        get(one)
+        exchange = get(one)
+    # The server had it, and nobody knows what it did with it.
+    assert (exchange.error, exchange.sent) == ("refused", True)
+
+
+def test_a_full_pool_replaces_a_kept_connection_that_ended(client) -> None:
+    with Scripted([HELLO, [CLOSE]], [HELLO]) as server:
+        one = client(server.url, max_connections=1)
+        assert [get(one).error for _ in range(2)] == ["", ""]
+        assert (one.counts.reconnects, one.origin.size) == (1, 1)
+
+
+def test_who_gives_up_after_its_request_went_on_elsewhere_leaves_nothing(client) -> None:
+    with Scripted([[*HELLO, RESET]], [[9.0]]) as server:
+        one = client(server.url)
+        get(one)
+        time.sleep(0.1)  # not gevent's: the reset is met by the next send, before it returns
+        with gevent.Timeout(0.1, False):
+            get(one)
+        assert (server.connections, one.counts.connections) == (2, 2)
+        assert (one.origin.size, one.origin.owners()) == (0, [])
+
+
+class Raises:
+    """An owner with a mistake in it."""
+
+    connection = None
+
+    def finished(self, connection: Connection) -> None:
+        raise RuntimeError("on purpose")
+
+
+@pytest.mark.parametrize("wrong", [HELLO, [b"HTTP/1.1 200 OK\r\n\r\n", b"x", CLOSE], [b"no"]])
+def test_an_owner_that_raises_harms_nobody_else(client, caplog, wrong) -> None:
+    with Scripted([wrong], [HELLO]) as server:
+        one = client(server.url)
+        request = one.head("GET", "/x")
+        one.origin.begin(Raises(), request, None, None, time.monotonic() + 5)
+        gevent.sleep(0.1)
+        assert one.origin.owners() == []
+        assert one.origin.size == (1 if wrong is HELLO else 0)
+        assert get(one).body == b"hello"
+    assert "on purpose" in caplog.text
+
+
 def test_bytes_nobody_asked_for_end_an_idle_connection(client) -> None:
     with Scripted([[*HELLO, 0.1, b"HTTP/1.1 408 Timeout\r\n\r\n"]], [HELLO]) as server:
         one = client(server.url)
@@ -230,6 +280,20 @@ def test_deadlines_pass_once_each_moved_or_not(poller: Poller) -> None:
     assert [len(t.ended) for t in (kept, later, never, sooner)] == [1, 1, 0, 1]
     assert kept.ended[0] >= now_m + 0.1
     assert later.ended[0] >= now_m + 0.2
+
+
+def test_a_deadline_that_raises_harms_no_other(poller: Poller, caplog) -> None:
+    class Wrong(Timed):
+        def expired(self) -> None:
+            raise RuntimeError("on purpose")
+
+    deadline_m = time.monotonic() + 0.02
+    wrong, right = Wrong(deadline_m), Timed(deadline_m)
+    poller.watch(wrong)
+    poller.watch(right)
+    gevent.sleep(0.1)
+    assert len(right.ended) == 1
+    assert "on purpose" in caplog.text
 
 
 def test_a_ticker_goes_off_when_told_and_no_more_when_closed(poller: Poller) -> None:

@@ -1,0 +1,123 @@
+"""An engine in this process: what it planned, sent and counted adds up, whatever comes back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from harness.clock import SystemClock
+from harness.load.declare import Declared, get, put
+from harness.load.engine import Engine, Takeoff
+from harness.load.flights import DeclaredFlight
+from harness.load.marks import Marks
+from harness.load.plain import PlainTraffic
+from harness.load.resolver import Resolver
+from harness.load.settings import Settings
+from harness.load.steps import Ask, Steps
+from harness.load.tally import NoPen, Tally
+from harness.load.wire.client import HttpClient
+from harness.load.wire.poller import Poller
+
+from .wire.scripted import Scripted, Step, answer, chunked
+
+
+class Lines:
+    """A pen that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict] = []
+
+    def write(self, kind: str, /, *, t: float | None = None, **data: object) -> None:
+        self.lines.append({"kind": kind, **data})
+
+    def close(self) -> None:
+        pass
+
+    def outcomes(self) -> Counter[tuple[str, str, str]]:
+        found: Counter[tuple[str, str, str]] = Counter()
+        for line in self.lines:
+            for second in line.get("seconds", {}).values():
+                for cell in second["cells"]:
+                    found[cell["op"], cell["outcome"], cell["error"]] += cell["n"]
+        return found
+
+
+def takeoff(name: str, declared: Declared, http: HttpClient) -> Takeoff:
+    """As OpenLoopUser has it, which is not imported here: Locust patches the process."""
+    ask, hangar = declared.bound_to(http), []
+
+    def take_off(engine: Engine, planned_t: float, planned_m: float) -> DeclaredFlight:
+        flight = hangar.pop() if hangar else DeclaredFlight(engine, name, ask, hangar)
+        flight.planned_t, flight.planned_m = planned_t, planned_m
+        return flight
+
+    return take_off
+
+
+def run(
+    url: str, operations: dict[str, Declared], traffic: type[PlainTraffic] = PlainTraffic, **changes
+) -> tuple[Lines, dict]:
+    """Send a schedule; returns the tally's lines, and its last."""
+    poller, clock, pen = Poller(), SystemClock(), Lines()
+    settings = Settings(
+        **{"rate": 100.0, "arrivals": "even", "duration_s": 0.5, "timeout_s": 0.5, **changes}
+    )
+    http = HttpClient(url, Resolver(clock), poller=poller)
+    engine = Engine(
+        settings,
+        traffic(http, 0, 0),
+        {name: (o.weight, takeoff(name, o, http)) for name, o in operations.items()},
+        poller=poller,
+        clock=clock,
+        tally=Tally(pen, [0.2]),
+        marks=Marks(NoPen()),
+    )
+    engine.run()
+    poller.stop()
+    return pen, pen.lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("steps", "declared", "outcome"),
+    [
+        ([answer(b"hello")], get("/", length=5), ("ok", "")),
+        ([answer(b"hello!")], get("/", length=5), ("failed", "wrong-length")),
+        ([chunked(b"hel", b"lo")], get("/", length=5), ("ok", "")),
+        ([chunked(b"hello!")], get("/", length=5), ("failed", "wrong-length")),
+        ([answer(b"no", "404 No")], get("/", length=2), ("failed", "status-404")),
+        ([answer(b"hello"), b"!"], get("/", length=5), None),
+        ([9.0], get("/"), ("failed", "timeout")),
+        ([9.0], put("/", body=b"x" * 100_000), ("unsure", "timeout")),
+    ],
+)
+def test_a_declared_request_is_counted_by_what_came_back(
+    steps: list[Step], declared: Declared, outcome: tuple[str, str] | None
+) -> None:
+    with Scripted([steps]) as server:
+        pen, end = run(server.url, {"op": declared}, rate=40.0, timeout_s=0.2)
+    found = pen.outcomes()
+    assert end["planned"] == end["sent"] == sum(found.values()) == 20
+    # One byte too many is met with the answer, or with the next use of the connection.
+    kinds = {("op", *outcome)} if outcome else {("op", "ok", ""), ("op", "failed", "unasked")}
+    assert set(found) <= kinds
+
+
+class Asking(PlainTraffic):
+    """Asks for something of its own every second."""
+
+    def housekeeping(self) -> Iterator[Steps[None]]:
+        def steps() -> Steps[None]:
+            yield Ask(self.http.head("GET", "/token"))
+
+        return iter([steps()])
+
+
+def test_a_request_beside_the_schedule_does_not_disturb_its_end() -> None:
+    with Scripted([[answer()]]) as server:
+        server.silent = b"/token"
+        # It hangs when the schedule has ended and nothing else is in flight.
+        pen, end = run(server.url, {"op": get("/")}, Asking, duration_s=1.2, timeout_s=0.6)
+    assert (end["kind"], end["in_flight"]) == ("tally.end", 0)
+    assert pen.outcomes() == {("op", "ok", ""): end["planned"]}
