@@ -186,6 +186,7 @@ class Conductor:
             self.run_dir,
             locustfile=Path(traffic.locustfile),
             rate=traffic.rate,
+            shape=traffic.shape,
             arrivals=traffic.arrivals,
             seed=traffic.seed,
             mix=dict(traffic.mix),

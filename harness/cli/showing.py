@@ -21,11 +21,17 @@ def plan(plan: Plan) -> None:
     traffic = plan.traffic
     mix = ", ".join(f"{op} {share:g}" for op, share in traffic.mix.items())
     click.echo(
-        f"traffic: {traffic.rate:g} arrivals/s ({traffic.arrivals}), {mix}; "
+        f"traffic: {traffic.shape or f'{traffic.rate:g} arrivals/s'} ({traffic.arrivals}), {mix}; "
         f"{plan.duration_s:.0f} s in all"
     )
+    begin_s = 0.0
     for phase in plan.phases:
         what = f"  {plan.fault(phase.fault).experiment}" if phase.kind == "fault" else ""
+        end_s = begin_s + phase.duration_s
+        if not traffic.curve.is_constant:
+            due = traffic.curve.arrivals_by(end_s) - traffic.curve.arrivals_by(begin_s)
+            what = f"  {due:7.0f} arrivals, {due / phase.duration_s:5.0f}/s{what}"
+        begin_s = end_s
         click.echo(f"  {phase.name:18} {phase.duration_s:4.0f} s{what}")
     click.echo("objectives:")
     for objective in plan.objectives:

@@ -135,9 +135,11 @@ class LoadDriver:
         warm_up_s: float = 60.0,
         max_in_flight: int | None = None,
         behaviour: Mapping[str, Any] | None = None,
+        shape: str = "",
     ) -> None:
         """Start ``processes`` generators that share one schedule of ``rate`` arrivals/s.
 
+        ``shape``: how the rate goes over time up to ``rate``, in words; empty: it does not.
         ``duration_s`` None: until :meth:`stop`. ``kill_after_s`` is a seeded defect: the
         generators are killed (SIGKILL) that long after :meth:`wait_ready` returned.
         ``warm_up_s``: how long a service that does not take the first uploads is asked
@@ -163,6 +165,7 @@ class LoadDriver:
                 warm_up_s=warm_up_s,
                 max_in_flight=max_in_flight,
                 behaviour=behaviour or {},
+                shape=shape,
             )
             self._spawn(run_dir, Path(locustfile), service_url, settings)
         self._journal.write("load.start", workers=processes, rate=rate)

@@ -17,6 +17,7 @@ from harness.errors import PlanInvalid
 from harness.load.arrivals import POISSON
 from harness.plan.behaviour import Behaviour
 from harness.plan.rates import Curve, constant
+from harness.plan.shapes import is_shape, parse_rate
 
 DEFAULT_RATE = 50.0
 
@@ -25,6 +26,8 @@ DEFAULT_RATE = 50.0
 class Settings:
     """Durations in seconds, ``rate`` in arrivals per second over all workers.
 
+    ``shape`` is empty, or says in words how the rate goes over time, up to ``rate``
+    (:mod:`harness.plan.shapes`).
     ``mix`` maps operation names to shares; empty means the weights of the locustfile.
     ``run_dir`` None: no evidence is written.
     """
@@ -37,8 +40,7 @@ class Settings:
     duration_s: float | None = None
     #: instead of a schedule: so many arrivals at once, each following the last (0: a schedule)
     closed: int = 0
-    #: how the rate goes over time, if it is not ``rate`` all the time
-    curve: Curve | None = None
+    shape: str = ""
     run_dir: Path | None = None
     dns_server: str | None = None
     worker: int = 0
@@ -77,7 +79,7 @@ class Settings:
     @property
     def planned(self) -> Curve:
         """The rate over time, of all workers together."""
-        return self.curve or constant(self.rate)
+        return parse_rate(self.shape) if self.shape else constant(self.rate)
 
     def environment(self) -> dict[str, str]:
         """The variables from which :func:`from_environment` makes this value again.
@@ -86,14 +88,13 @@ class Settings:
         given in, and it is written nowhere.
         """
         return {
-            "RATE": str(self.rate),
+            "RATE": self.shape or str(self.rate),
             "ARRIVALS": self.arrivals,
             "SEED": str(self.seed),
             "MIX": ",".join(f"{name}={share}" for name, share in self.mix.items()),
             "TIMEOUT": str(self.timeout_s),
             "DURATION": "" if self.duration_s is None else str(self.duration_s),
             "CLOSED": str(self.closed or ""),
-            "HARNESS_CURVE": json.dumps(self.curve.to_json()) if self.curve else "",
             "HARNESS_RUN_DIR": str(self.run_dir or ""),
             "HARNESS_DNS": self.dns_server or "",
             "HARNESS_WORKER": str(self.worker),
@@ -112,22 +113,24 @@ class Settings:
 def from_environment(env: Mapping[str, str]) -> Settings:
     """Settings from variables; one that is unset or empty keeps its default.
 
-    Durations are in seconds (``5`` or ``5s``), a rate is ``200`` or ``200/s``.
+    Durations are in seconds (``5`` or ``5s``), a rate is ``200``, ``200/s`` or as in a plan
+    (``ramp 50/s to 500/s over 2m``).
     Raises PlanInvalid naming the variable that cannot be read.
     """
     default = Settings()
     reader = _Reader(env)
     thresholds = reader.text("HARNESS_THRESHOLDS")
     duration_s = reader.number("DURATION", -1.0)
+    rate, shape = reader.rate("RATE", default.rate)
     return Settings(
-        rate=reader.number("RATE", default.rate),
+        rate=rate,
+        shape=shape,
         arrivals=reader.text("ARRIVALS") or default.arrivals,
         seed=reader.whole("SEED", default.seed),
         mix=reader.mix("MIX"),
         timeout_s=reader.number("TIMEOUT", default.timeout_s),
         duration_s=duration_s if duration_s >= 0 else None,
         closed=reader.whole("CLOSED", 0),
-        curve=reader.curve("HARNESS_CURVE"),
         run_dir=Path(env["HARNESS_RUN_DIR"]) if reader.text("HARNESS_RUN_DIR") else None,
         dns_server=reader.text("HARNESS_DNS") or None,
         worker=reader.whole("HARNESS_WORKER", default.worker),
@@ -175,13 +178,16 @@ class _Reader:
             shares[op.strip()] = self.parse(name, share)
         return shares
 
-    def curve(self, name: str) -> Curve | None:
+    def rate(self, name: str, default: float) -> tuple[float, str]:
+        """The highest rate, and the words of its shape if it has one."""
         text = self.text(name)
+        if not is_shape(text):
+            return self.number(name, default), ""
         try:
-            return Curve.from_json(json.loads(text)) if text else None
-        except (ValueError, TypeError) as error:
-            hint = "[[seconds, rate at its start, rate at its end], …]"
-            raise PlanInvalid(f"{name} is not a curve: {error}", hint=hint) from error
+            return parse_rate(text).peak, text
+        except ValueError as error:
+            message, _, hint = str(error).partition("; ")
+            raise PlanInvalid(f"{name}: {message}", hint=hint) from error
 
     def behaviour(self, name: str) -> dict[str, Any]:
         text = self.text(name)

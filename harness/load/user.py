@@ -73,7 +73,11 @@ log = logging.getLogger(__name__)
 DEFAULT_HOST = "http://api.fileservice.lab:8080"
 #: Options of the command line and the variable each one stands for.
 _OPTIONS = {
-    "rate": ("RATE", "planned arrivals per second, over all operations (default 50)"),
+    "rate": (
+        "RATE",
+        "planned arrivals per second over all operations (default 50), or how they go over time, "
+        "as in a plan: 'ramp 50/s to 500/s over 2m'",
+    ),
     "arrivals": ("ARRIVALS", "poisson or even (default poisson)"),
     "seed": ("SEED", "seed of arrivals, operations and contents (default 0)"),
     "mix": ("MIX", "shares of the operations, such as download=70,upload=30"),

@@ -10,8 +10,8 @@ import math
 from pathlib import Path
 
 from harness.plan.model import Plan, TargetNames
-from harness.plan.quantities import rate_per_s
 from harness.plan.reader import parse_plan, relative
+from harness.plan.shapes import parse_rate
 
 _HEAD = """\
 version: 1
@@ -102,7 +102,10 @@ def plan_for_load(
     seed: int = 7,
     scrape_interval_s: float = 1.0,
 ) -> Plan:
-    """Traffic at ``rate`` (such as ``200/s``) for ``duration_s``, no faults, usual objectives."""
+    """Traffic at ``rate`` (such as ``200/s``) for ``duration_s``, no faults, usual objectives.
+
+    A ``rate`` may change over time, as in a plan.
+    """
     head = _HEAD.format(
         name="load",
         description="Traffic without faults.",
@@ -126,7 +129,7 @@ def agreement_percent(rate: str, duration_s: float, scrape_interval_s: float) ->
     unreadable rate is the reader's to refuse.
     """
     try:
-        per_s = rate_per_s(rate)
+        per_s = parse_rate(rate).arrivals_by(duration_s) / duration_s
     except ValueError:
         return _AGREEMENT_PERCENT[0]
     counted_s = max(1.0, duration_s - 2 * scrape_interval_s)

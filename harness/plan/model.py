@@ -11,7 +11,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
+
+from harness.plan.rates import Curve, constant
+from harness.plan.shapes import parse_rate
 
 PhaseKind = Literal["baseline", "fault", "recovery", "cool-down"]
 Arrivals = Literal["poisson", "even"]
@@ -38,7 +42,11 @@ class TargetNames:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Open arrivals: ``rate`` per second, shared among operations by ``mix`` (shares)."""
+    """Open arrivals: ``rate`` per second, shared among operations by ``mix`` (shares).
+
+    ``shape``, if it is not empty, says in words how the rate goes over time
+    (:mod:`harness.plan.shapes`); ``rate`` is then its peak.
+    """
 
     locustfile: str
     rate: float
@@ -48,6 +56,22 @@ class Traffic:
     timeout_s: float
     #: fields of :class:`~harness.plan.behaviour.Behaviour` that the plan sets
     behaviour: Mapping[str, Any] = field(default_factory=dict)
+    shape: str = ""
+
+    @cached_property
+    def curve(self) -> Curve:
+        """Planned arrivals per second over time, from the start of the traffic on."""
+        return parse_rate(self.shape) if self.shape else constant(self.rate)
+
+    @property
+    def rate_words(self) -> str:
+        """The rate for people: ``200 requests/s``, or the words of its shape."""
+        return self.shape or f"{self.rate:g} requests/s"
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready; what is not used is left out."""
+        optional = ("shape", "behaviour")
+        return {key: v for key, v in _fields(self).items() if v or key not in optional}
 
 
 @dataclass(frozen=True)
@@ -244,6 +268,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready object that :meth:`from_json` turns back into an equal plan."""
         own = {key: _plain(getattr(self, key)) for key in sorted(_OWN_KEYS)}
+        own["traffic"] = self.traffic.to_json()
         own["objectives"] = [{"kind": o.kind, **_plain(o)} for o in self.objectives]
         return {**own, **_plain(dict(self.recorded))}
 
@@ -279,12 +304,16 @@ _OWN_KEYS = {f.name for f in dataclasses.fields(Plan)} - {"recorded"}
 def _plain(value: Any) -> Any:
     """Dataclasses, mappings and tuples as JSON objects and arrays."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return _fields(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
 
 
 def _frozen(value: Any) -> Any:

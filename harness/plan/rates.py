@@ -12,7 +12,6 @@ import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 #: Straight pieces a sine wave of one day is made of: off by at most 0.1 % of its height.
 DAY_PIECES = 96
@@ -100,15 +99,6 @@ class Curve:
             return self._starts_s[-1] + (arrivals - self._sums[-1]) / self.pieces[-1].end
         return self._starts_s[index] + self.pieces[index].instant_s(arrivals - self._sums[index])
 
-    def to_json(self) -> list[list[float]]:
-        """``[[duration_s, start, end], …]``."""
-        return [[piece.duration_s, piece.start, piece.end] for piece in self.pieces]
-
-    @classmethod
-    def from_json(cls, document: Any) -> Curve:
-        """Inverse of :meth:`to_json`; raises ValueError or TypeError for anything else."""
-        return cls(tuple(Piece(*map(float, piece)) for piece in document))
-
 
 def constant(rate: float) -> Curve:
     """The same rate all the time."""
@@ -143,8 +133,3 @@ def diurnal(low: float, high: float, period_s: float, peak_s: float) -> Curve:
 
     edges = [period_s * n / DAY_PIECES for n in range(DAY_PIECES + 1)]
     return Curve(tuple(Piece(b - a, at(a), at(b)) for a, b in itertools.pairwise(edges)))
-
-
-def scaled(curve: Curve, factor: float) -> Curve:
-    """The same shape, higher or lower."""
-    return Curve(tuple(Piece(p.duration_s, p.start * factor, p.end * factor) for p in curve.pieces))

@@ -33,7 +33,8 @@ from harness.plan.model import (
     Traffic,
 )
 from harness.plan.objectives import WORDINGS, parse_objective
-from harness.plan.quantities import duration_s, fraction, rate_per_s
+from harness.plan.quantities import duration_s, fraction
+from harness.plan.shapes import is_shape, parse_rate, scaled_to
 
 OPERATIONS = ("download", "upload", "image", "list", "delete")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -45,6 +46,8 @@ T = TypeVar("T")
 def read_plan(path: Path, *, rate: str | None = None) -> Plan:
     """The plan in ``path``; ``rate`` (such as ``300/s``) overrides the plan's own.
 
+    Where the plan's rate changes over time, it keeps its shape and ``rate`` is its new peak;
+    a ``rate`` with a shape of its own replaces it.
     Raises PlanInvalid when the file cannot be read or any part of it is not understood.
     """
     try:
@@ -182,21 +185,23 @@ class _Reader:
     def _traffic(self, node: _Node, rate: str | None) -> Traffic:
         keys = ("locustfile", "rate", "arrivals", "seed", "mix", "timeout")
         node.only((*keys, *BEHAVIOUR_KEYS), keys)
-        planned = node.get("rate", rate_per_s)
+        words = node.get("rate", _rate)
         if rate is not None:
             try:
-                planned = rate_per_s(rate)
+                words = _instead(words, rate)
             except ValueError as error:
                 message, _, hint = str(error).partition("; ")
                 raise PlanInvalid(message, hint=hint, where=Where("RATE")) from error
+        curve = parse_rate(words)
         return Traffic(
             locustfile=self._file(node, "locustfile"),
-            rate=planned,
+            rate=curve.peak,
             arrivals=node.get("arrivals", _arrivals),
             seed=node.get("seed", _seed),
             mix=self._mix(node.child("mix")),
             timeout_s=node.get("timeout", duration_s),
             behaviour=self._behaviour(node),
+            shape="" if curve.is_constant else words,
         )
 
     def _behaviour(self, node: _Node) -> Mapping[str, float]:
@@ -390,6 +395,21 @@ def _url(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"https?://[^/\s]+(/\S*)?", value):
         raise ValueError(f"{value!r} is not a URL; write one such as https://files.example.com")
     return value
+
+
+def _rate(value: object) -> str:
+    """The words of a rate, checked."""
+    if isinstance(value, (Mapping, list)):
+        raise ValueError("a rate is written in words; write ramp 50/s to 500/s over 2m, say")
+    parse_rate(value)
+    return " ".join(str(value).split())
+
+
+def _instead(words: str, rate: str) -> str:
+    """The words of the plan's rate when the command line says ``rate``."""
+    peak = parse_rate(rate).peak
+    shaped = not is_shape(rate) and is_shape(words)
+    return scaled_to(words, peak) if shaped else " ".join(rate.split())
 
 
 def _arrivals(value: object) -> Any:

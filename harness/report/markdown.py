@@ -29,7 +29,7 @@ def render(plan: Plan, verdict: Mapping[str, Any]) -> bytes:
         *_failover(verdict.get("timeline") or ()),
         *_findings(findings),
         f"Run {_plain(verdict.get('run'))} of {_plain(plan.file)}, "
-        f"{plan.traffic.rate:g} requests/s, seed {plan.traffic.seed}; "
+        f"{plan.traffic.rate_words}, seed {plan.traffic.seed}; "
         f"exit status {verdict.get('exit_status')}.",
         "",
     ]

@@ -95,7 +95,7 @@ def _facts(page: Page) -> list[tuple[str, str]]:
         ("Tested", target),
         ("When", words.utc(start) if end > start else "no phase ran"),
         ("How long", words.duration(end - start)),
-        ("Traffic planned", f"{plan.traffic.rate:g} requests/s, {plan.traffic.arrivals}"),
+        ("Traffic planned", f"{plan.traffic.rate_words}, {plan.traffic.arrivals}"),
         ("Findings", tally or "none"),
         ("Exit status", str(page.verdict.get("exit_status", "–"))),
     ]

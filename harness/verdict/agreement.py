@@ -104,7 +104,7 @@ def judge_agreement(case: Case, objective: Agreement, phase: str) -> Finding:
     # At each edge an arrival falls on either side by chance: within a second of the clients'
     # count, and within the scrapes, which are spread over one interval. The variance of a
     # Poisson count so divided is at most a quarter of it.
-    rate = answered / (seen.end_t - seen.start_t)
+    rate = max(answered / (seen.end_t - seen.start_t), *_rates_at_edges(case, seen))
     chance = _SIGMAS * math.sqrt(2 * rate * (1.0 + case.scrape_interval_s) / 4)
     spread = (chance + case.counts(phase).unaccounted + seen.unseen) / answered
     share = (seen.requests - answered) / answered
@@ -173,6 +173,15 @@ class Growth:
     def sum_where(self, label: str, wanted: Callable[[str], bool]) -> float:
         """The growth of the counters whose ``label`` is wanted."""
         return sum(count for labels, count in self.counts if wanted(labels.get(label, "")))
+
+
+def _rates_at_edges(case: Case, seen: View) -> tuple[float, ...]:
+    """What is planned around the edges where that is not what is planned all the time."""
+    if case.plan.traffic.curve.is_constant:
+        return (0.0,)
+    around_s = 1.0 + case.scrape_interval_s
+    edges = (seen.start_t, seen.end_t)
+    return tuple(case.due(t - around_s, t + around_s) / (2 * around_s) for t in edges)
 
 
 def _by_instance(lines: Iterable[SeriesLine]) -> dict[str, list[SeriesLine]]:

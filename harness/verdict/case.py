@@ -97,7 +97,31 @@ class Case:
 
     def planned_between(self, phase: str) -> float:
         """Arrivals the schedule says for the seconds of ``phase``."""
-        return self.plan.traffic.rate * len(self.seconds(phase))
+        seconds = self.seconds(phase)
+        return self.due(seconds.start, seconds.stop)
+
+    def due(self, start_t: float, end_t: float) -> float:
+        """Arrivals the schedule says between two instants.
+
+        Raises ValueError when the rate changes over time and no generator says when its
+        schedule began.
+        """
+        traffic = self.plan.traffic
+        if end_t <= start_t:
+            return 0.0
+        if traffic.curve.is_constant:
+            return traffic.rate * (end_t - start_t)
+        begun, by = self._schedules_begun, traffic.curve.arrivals_by
+        # Each process sends an equal share, from a start of its own some moments apart.
+        return sum(by(end_t - t) - by(start_t - t) for t in begun) / len(begun)
+
+    @cached_property
+    def _schedules_begun(self) -> tuple[float, ...]:
+        said = [tally.start.get("start_t") for tally in self.evidence.tallies]
+        begun = tuple(float(t) for t in said if isinstance(t, (int, float)))
+        if not begun:
+            raise ValueError("no generator says when its schedule began")
+        return begun
 
     # ---- faults ------------------------------------------------------------------------
 

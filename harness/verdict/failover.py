@@ -101,7 +101,7 @@ class _Steps:
             self.at(step, what, found)
             return
         quiet = self.case.by_second.over(range(int(self.low) + 1, int(self.until_t)))
-        due = self.case.plan.traffic.rate * max(0.0, self.until_t - self.low - 2)
+        due = self.case.due(self.low + 1, self.until_t - 1)
         watched = quiet.planned >= 0.5 * due
         self.never(step, what, no if watched else "too little traffic to tell", watched=watched)
 

@@ -146,7 +146,7 @@ def judge_routing(case: Case, landed: Landing, zone: str) -> Finding:
     # it is counted at its planned second, so the last seconds of the hold are complete.
     last = range(int(undo_t) - _LAST_S, int(undo_t))
     counts = case.by_second.over(last)
-    if counts.planned < 0.5 * case.plan.traffic.rate * _LAST_S:
+    if counts.planned < 0.5 * case.due(last.start, last.stop):
         return finding(Outcome.UNKNOWN, "too little traffic at the end of the hold to tell")
     bad = (counts.failed + counts.unsure) / counts.planned
     measured = Measured(bad, bad, bad, "failing share")

@@ -7,6 +7,8 @@ The instant is known to a second, so the recovery time is an interval and is jud
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -41,7 +43,7 @@ class Held:
 
 def held_from(case: Case, start_t: float, end_t: float, latency: Latency | None) -> Held:
     """From when the service was good, between two instants."""
-    window = max(WINDOW_S, math.ceil(WINDOW_ARRIVALS / case.plan.traffic.rate))
+    window = _window(case, math.floor(start_t), math.floor(end_t))
     first, last = math.floor(start_t), math.floor(end_t) - window
     if last < first:
         return Held(None, start_t, end_t, 0, "the time watched is too short to tell")
@@ -62,10 +64,30 @@ def held_from(case: Case, start_t: float, end_t: float, latency: Latency | None)
     return Held(True, low, high, relapses, because)
 
 
+def _window(case: Case, first: int, end: int) -> int:
+    """Seconds that every window from ``first`` to ``end`` must have to hold enough arrivals.
+
+    More than there are when even all of them would not be enough.
+    """
+    curve = case.plan.traffic.curve
+    if curve.is_constant:
+        return max(WINDOW_S, math.ceil(WINDOW_ARRIVALS / curve.peak))
+    sums = [0.0, *itertools.accumulate(case.due(s, s + 1) for s in range(first, end))]
+    sizes = range(WINDOW_S, len(sums))
+
+    def enough(size: int) -> bool:
+        windows = zip(sums, sums[size:], strict=False)
+        return all(after - before >= WINDOW_ARRIVALS for before, after in windows)
+
+    # A longer window holds no fewer, so the first that is enough can be searched for.
+    found = bisect.bisect_left(sizes, True, key=enough)
+    return sizes[found] if found < len(sizes) else end - first + 1
+
+
 def _good(case: Case, seconds: range, latency: Latency | None) -> bool | None:
     """Whether the arrivals of a window went well; None when it cannot be told."""
     counts = case.by_second.over(seconds)
-    if counts.planned < 0.5 * case.plan.traffic.rate * len(seconds):
+    if counts.planned < 0.5 * case.due(seconds.start, seconds.stop):
         return None
     share = counts.availability()
     if share is None:

@@ -18,7 +18,7 @@ from harness.load import ledger, readback
 from harness.load.arrivals import Schedule
 from harness.load.driver import LoadDriver, LoadFailed
 from harness.load.readback import read_back
-from harness.plan.rates import constant
+from harness.plan.shapes import parse_rate
 
 from .server import StandIn
 
@@ -101,14 +101,15 @@ def wait_for_end(run_dir: Path, workers: int, deadline_s: float) -> None:
 
 
 def test_two_processes_plan_exactly_the_schedule_and_end_by_themselves(drive, tmp_path, server):
-    driver = drive(processes=2, duration_s=3, ready=True)
+    shape = "ramp 50/s to 150/s over 3s"
+    driver = drive(processes=2, duration_s=3, rate=150, shape=shape)
     wait_for_end(tmp_path, 2, 15)
     driver.stop(5)
     tallies = Tallies(tmp_path)
-    schedule = Schedule(constant(100), "poisson", 7, duration_s=3)
+    schedule = Schedule(parse_rate(shape), "poisson", 7, duration_s=3)
     expected: Counter[int] = Counter()
     for worker, start in enumerate(tallies.of("tally.start")):
-        assert start["rate"] == 50
+        assert start["rate"] == 75
         expected.update(int(start["start_t"] + s) for s in schedule.share_s(worker, 2))
     assert dict(tallies.planned) == dict(expected)
     assert sum(expected.values()) == len(list(schedule.offsets_s()))

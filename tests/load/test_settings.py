@@ -8,18 +8,18 @@ import pytest
 
 from harness.errors import PlanInvalid
 from harness.load.settings import Settings, from_environment
-from harness.plan.rates import ramp
+from harness.plan.rates import constant, ramp
 
 
 def test_settings_survive_the_environment():
     said = Settings(
-        rate=123456.789,
+        rate=20,
+        shape="ramp 10/s to 20/s over 1500ms",
         arrivals="even",
         seed=7,
         mix={"download": 64.0, "upload": 0.5},
         timeout_s=2.5,
         duration_s=12.25,
-        curve=ramp(10, 20, over_s=1.5),
         run_dir=Path("runs/x"),
         dns_server="127.1.0.53:5353",
         worker=1,
@@ -39,6 +39,12 @@ def test_nothing_set_means_the_defaults():
     assert from_environment({}) == Settings()
 
 
+def test_a_rate_may_have_a_shape():
+    assert from_environment({"RATE": "123456.789"}).planned == constant(123456.789)
+    settings = from_environment({"RATE": "ramp 10/s to 20/s over 2s"})
+    assert (settings.rate, settings.planned) == (20, ramp(10, 20, over_s=2))
+
+
 def test_a_user_may_write_units():
     settings = from_environment({"RATE": "200/s", "TIMEOUT": "5s"})
     assert (settings.rate, settings.timeout_s) == (200, 5)
@@ -51,10 +57,10 @@ def test_a_user_may_write_units():
         ("SEED", "1.5"),
         ("MIX", "download"),
         ("MIX", "a=b"),
-        ("HARNESS_CURVE", "[[1]]"),
         ("HARNESS_BEHAVIOUR", '{"verify": 2}'),
         ("HARNESS_BEHAVIOUR", '{"verfy": 0.1}'),
         ("HARNESS_BEHAVIOUR", "7"),
+        ("RATE", "ramp up"),
     ],
 )
 def test_a_value_that_cannot_be_read_is_named(name, text):

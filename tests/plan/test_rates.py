@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.plan.rates import Curve, Piece, constant, diurnal, ramp, scaled, spike, steps
+from harness.plan.rates import Curve, Piece, constant, diurnal, ramp, spike, steps
 
 rates = st.floats(0, 1e5)
 pieces = st.builds(Piece, st.floats(0.1, 1e4), rates, rates)
@@ -40,11 +40,6 @@ def test_the_sum_never_falls_and_never_grows_faster_than_the_peak(
     assert -1e-3 <= grown <= curve.peak * more_s * (1 + 1e-9) + 1e-3
 
 
-@given(curves)
-def test_a_curve_survives_json(curve: Curve) -> None:
-    assert Curve.from_json(curve.to_json()) == curve
-
-
 def at(curve: Curve, *instants_s: float) -> list[float]:
     return [round(curve.rate_at(t_s), 6) for t_s in instants_s]
 
@@ -57,7 +52,6 @@ def test_the_shapes_are_what_they_are_called() -> None:
     day = diurnal(10, 30, period_s=96, peak_s=24)
     assert at(day, 0, 24, 48, 72, 96, 500) == [20, 30, 20, 10, 20, 20]
     assert day.arrivals_by(96) == pytest.approx(20 * 96)
-    assert at(scaled(ramp(10, 30, 20), 3), 0, 99) == [30, 90]
 
 
 def test_what_is_constant_is_known() -> None:

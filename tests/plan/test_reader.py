@@ -111,6 +111,26 @@ def test_a_rate_on_the_command_line_overrides_the_plan() -> None:
         read_plan(LAB, rate="fast")
 
 
+def test_a_rate_that_changes_keeps_its_shape_under_another_peak() -> None:
+    words = "ramp 50/s to 500/s over 2m, then 500/s for 1m, then 50/s"
+    text = TEXT.replace("rate: 200/s", f"rate: {words}")
+    plan = parse_plan(text, LAB)
+    assert (plan.traffic.rate, plan.traffic.shape) == (500, words)
+    assert plan.traffic.curve.arrivals_by(120) == 275 * 120
+    assert json.loads(json.dumps(plan.to_json()))["traffic"]["shape"] == words
+    higher = parse_plan(text, LAB, rate="1000/s").traffic
+    assert higher.shape == "ramp 100/s to 1000/s over 2m, then 1000/s for 1m, then 100/s"
+    assert (higher.rate, higher.curve.arrivals_by(120)) == (1000, 550 * 120)
+    other = parse_plan(text, LAB, rate="spike 10/s to 20/s at 5s for 1s").traffic
+    assert (other.rate, other.curve.rate_at(4)) == (20, 10)
+
+
+def test_a_constant_rate_is_recorded_as_it_always_was() -> None:
+    assert "shape" not in lab().to_json()["traffic"]
+    held = parse_plan(TEXT.replace("rate: 200/s", "rate: 200/s for 5s, then 200/s"), LAB)
+    assert held.traffic == lab().traffic
+
+
 def test_no_phases_named_means_all_of_them() -> None:
     text = TEXT.replace("  - error rate: below 1 %\n    in: [baseline, cool-down]\n", "")
     plan = parse_plan(text + "  - error rate: below 1 %\n", LAB)
@@ -170,9 +190,10 @@ def test_how_users_behave_is_read_and_what_is_not_said_is_left_to_the_locustfile
         behaving(),
         lab().with_recorded(expected={"dns_changed_s": {"value_s": 5.0}}, versions={"a": "1"}),
         plan_for_load("20/s", 10),
+        plan_for_load("100/s for 5s, then ramp 100/s to 50/s over 5s", 10),
         plan_for_experiment(REPO / "experiments/region/lose-us-east-1.json"),
     ],
-    ids=["lab", "behaving", "recorded", "load", "experiment"],
+    ids=["lab", "behaving", "recorded", "load", "shaped", "experiment"],
 )
 def test_a_plan_survives_json_unchanged(plan: Plan) -> None:
     document = json.loads(json.dumps(plan.to_json()))
@@ -200,6 +221,16 @@ MUTATIONS = {
     "rate without unit": ("rate: 200/s", "rate: 200", "rate:", "no unit", "200/s"),
     "rate with wrong unit": ("rate: 200/s", "rate: 200/d", "rate:", "not a rate", "600/m"),
     "rate of zero": ("rate: 200/s", "rate: 0/s", "rate:", "above zero", "lab.yaml"),
+    "rate with keys": ("rate: 200/s", "rate: {ramp: 1/s}", "rate:", "in words", "ramp 50/s to"),
+    "half a ramp": ("rate: 200/s", "rate: ramp 5/s to 9/s", "rate:", "'ramp 5/s to", "over 2m"),
+    "a spike that never ends": ("rate: 200/s", "rate: spike 1/s to 2/s at 1s", "rate:", "how",
+                                "for 10s"),
+    "a day without peak": ("rate: 200/s", "rate: diurnal 1/s to 2/s over 1h", "rate:", "how",
+                           "peak at"),
+    "a rate after one without end": ("rate: 200/s", "rate: 5/s, then 9/s", "rate:", "for ever",
+                                     "5/s for 30s"),
+    "a ramp to nothing": ("rate: 200/s", "rate: ramp 5/s to 0/s over 1m", "rate:", "never go on",
+                          "lab.yaml"),
     "unknown arrivals": ("arrivals: poisson", "arrivals: bursty", "arr", "bursty", "even"),
     "seed as text": ("seed: 7", "seed: seven", "seed", "not a seed", "whole number"),
     "seed as yes": ("seed: 7", "seed: true", "seed", "not a seed", "whole number"),

@@ -349,7 +349,7 @@ class Day:
         late = histogram.index_of(int(self.late_s * 1e6))
         tally = WorkerTally(
             worker="w0",
-            start={"worker": "w0", "rate": RATE},
+            start={"worker": "w0", "rate": RATE, "start_t": T0 + 0.0},
             seconds=tuple(self.seconds.values()),
             lateness=tuple(Lateness(T0 + s + 1.0, {late: RATE}) for s in self.seconds),
             end=self.tally_end,
