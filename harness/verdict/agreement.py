@@ -26,7 +26,20 @@ from harness.verdict.model import Finding, Measured, Outcome
 REQUESTS = "gateway_requests"
 BUCKETS = "gateway_latency_bucket"
 #: What the gateways serve besides the traffic that is counted.
-_NOT_TRAFFIC = frozenset({"", "token", "health", "metrics", "other"})
+#: An upload in parts is one operation, counted as ``upload`` when its last part is answered.
+_NOT_TRAFFIC = frozenset(
+    {
+        "",
+        "token",
+        "health",
+        "metrics",
+        "other",
+        "upload-create",
+        "upload-offset",
+        "upload-options",
+        "upload-part",
+    }
+)
 _MISSED_STEPS = 2.5
 #: 99 % of a normal distribution lies within so many standard deviations of its mean.
 _SIGMAS = 2.576

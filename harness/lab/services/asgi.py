@@ -113,11 +113,15 @@ def too_large(limit_bytes: int) -> HttpError:
 
 @dataclass(slots=True)
 class Response:
-    """Status, headers and a body: bytes, or chunks with ``content-length`` among the headers."""
+    """Status, headers and a body: bytes, or chunks with ``content-length`` among the headers.
+
+    ``op``: the operation it is counted as, when that is seen only in the end.
+    """
 
     status: int
     headers: list[Header] = field(default_factory=list)
     body: bytes | AsyncIterator[bytes] = b""
+    op: str = ""
 
 
 def json_response(status: int, value: Any, headers: list[Header] | None = None) -> Response:
@@ -184,6 +188,7 @@ class App:
         try:
             op, handler = self.route(request)
             response = await handler(request)
+            op = response.op or op
         except HttpError as error:
             response = error.response()
         except ClientGone:

@@ -1,4 +1,4 @@
-"""The file service: upload, download, delete, list.
+"""The file service: upload, download, delete, list; uploads in parts are in ``resumable.py``.
 
 An upload is acknowledged only when its bytes are on the disk of the region's store
 and its row is committed in PostgreSQL, in that order: a row never points at bytes
@@ -8,12 +8,9 @@ repeating one never touches bytes an earlier row points at.
 
 from __future__ import annotations
 
-import hashlib
 import uuid
-from collections.abc import AsyncIterator
 
 from harness.lab.services.asgi import (
-    MAX_BODY_BYTES,
     App,
     Handler,
     Header,
@@ -28,6 +25,8 @@ from harness.lab.services.database import DatabaseUnavailable
 from harness.lab.services.events import Publisher
 from harness.lab.services.files import File, Files, from_database, not_found
 from harness.lab.services.pod import Pod
+from harness.lab.services.resumable import PATH, ResumableUploads
+from harness.lab.services.upload import Upload
 
 #: Bodies up to this size are read whole, so that a call to the store can be repeated.
 WHOLE_BYTES = 256 * 1024
@@ -59,7 +58,10 @@ class FileService(App):
     def __init__(self, pod: Pod) -> None:
         super().__init__(pod.metrics, pod.served_by())
         self._pod = pod
-        self._files = Files(pod)
+        self.files = Files(pod)
+        self.writer = pod.writer
+        self.region = pod.env.region
+        self._resumable = ResumableUploads(self)
         self._events = Publisher(pod.env.queue)
         self._uploads = 0
         self._downloads = 0
@@ -81,12 +83,15 @@ class FileService(App):
             if request.method in handlers:
                 return handlers[request.method]
             raise HttpError(405, "bad_method", f"{request.method} is not served here")
+        if request.path == PATH or request.path.startswith(f"{PATH}/"):
+            return self._resumable.route(request)
         return super().route(request)
 
     async def startup(self) -> None:
         self._events.start()
 
     async def shutdown(self) -> None:
+        await self._resumable.close()
         await self._events.close()
         await self._pod.close()
 
@@ -94,47 +99,51 @@ class FileService(App):
     async def _upload(self, request: Request) -> Response:
         name = file_id(request.path[len("/v1/files/") :])
         user = request.header(b"x-user")
-        await self._files.require(user, "create", name)
-        upload = _Upload(request)
+        await self.files.require(user, "create", name)
+        upload = Upload.of(request)
         self._uploads += 1
         if "lost-uploads" in self._pod.env.defects and self._uploads % LOST_EVERY == LOST_FIRST:
             await upload.drain()
             return self._created(name, upload)
         key = f"files/{name}/{uuid.uuid4().hex}"
-        await self._store(key, upload)
+        await self.store(key, upload)
         if upload.mismatch:
-            await self._remove(key)
+            await self.remove(key)
             raise HttpError(422, "checksum_mismatch", "the body is not what X-Checksum-Sha256 says")
-        file = File(name, upload.sha256, upload.size_bytes, _content_type(request), user, key)
+        file = File(name, upload.sha256, upload.size_bytes, upload.content_type, user, key)
         try:
-            rows = await self._pod.writer.fetch(
+            rows = await self.writer.fetch(
                 _UPSERT,
                 file.id,
                 file.sha256,
                 file.size_bytes,
                 file.content_type,
                 file.owner,
-                self._pod.env.region,
+                self.region,
                 file.object_key,
             )
         except DatabaseUnavailable as error:
             raise from_database(error) from error
         if not rows:
-            await self._remove(key)
+            await self.remove(key)
             raise HttpError(403, "forbidden", f"{name} belongs to another user")
-        self._tell("uploaded", file.id, user)
-        await self._files.remember(file)
-        self.metrics.inc("files_uploaded_total")
+        await self.uploaded(file)
         return self._created(name, upload)
 
-    async def _store(self, key: str, upload: _Upload) -> None:
+    async def uploaded(self, file: File) -> None:
+        """It is stored and recorded: whoever wants to know may."""
+        self._tell("uploaded", file.id, file.owner)
+        await self.files.remember(file)
+        self.metrics.inc("files_uploaded_total")
+
+    async def store(self, key: str, upload: Upload) -> None:
         """Have the store keep the body. Raises HttpError 503 or 504."""
-        length = upload.content_length
+        length = upload.length
         whole = length is not None and length <= WHOLE_BYTES
         body = await upload.whole() if whole else upload.chunks()
-        headers = [(b"content-type", _content_type(upload.request).encode())]
+        headers = [(b"content-type", upload.content_type.encode())]
         try:
-            response = await self._files.store_call(
+            response = await self.files.store_call(
                 "PUT", self._pod.env.store, key, headers=headers, body=body, length=length
             )
             await response.read()
@@ -145,15 +154,15 @@ class FileService(App):
         if response.status != 200:
             raise HttpError(503, "store_failed", f"the store answered {response.status}")
 
-    async def _remove(self, key: str) -> None:
+    async def remove(self, key: str) -> None:
         """Delete an object nobody will ask for again; if that fails it only takes up room."""
         try:
-            response = await self._files.store_call("DELETE", self._pod.env.store, key)
+            response = await self.files.store_call("DELETE", self._pod.env.store, key)
             await response.read()
         except CallFailed:
             self.metrics.inc("objects_left_behind_total")
 
-    def _created(self, name: str, upload: _Upload) -> Response:
+    def _created(self, name: str, upload: Upload) -> Response:
         etag = f'"{upload.sha256}"'
         value = {
             "id": name,
@@ -167,7 +176,7 @@ class FileService(App):
         event = {
             "id": name,
             "user": user,
-            "region": self._pod.env.region,
+            "region": self.region,
             "t": self._pod.clock.wall_s(),
         }
         self._events.publish(f"file.{what}", event)
@@ -175,12 +184,12 @@ class FileService(App):
     # download
     async def _download(self, request: Request) -> Response:
         name = file_id(request.path[len("/v1/files/") :])
-        await self._files.require(request.header(b"x-user"), "read", name)
+        await self.files.require(request.header(b"x-user"), "read", name)
         if request.method == "GET" and "errors-with-200" in self._pod.env.defects:
             self._downloads += 1
             if self._downloads % BROKEN_EVERY == 0:
                 return json_response(200, {"error": "the service failed", "code": "internal"})
-        file = await self._files.find(name)
+        file = await self.files.find(name)
         headers: list[Header] = [
             (b"etag", file.etag.encode()),
             (b"x-checksum-sha256", file.sha256.encode()),
@@ -194,28 +203,28 @@ class FileService(App):
             return Response(200, headers)
         asked_range = request.headers.get(b"range")
         asked = [(b"range", asked_range)] if asked_range else []
-        return await passed_on(await self._files.open(file.object_key, asked), headers)
+        return await passed_on(await self.files.open(file.object_key, asked), headers)
 
     # delete and list
     async def _delete(self, request: Request) -> Response:
         """204 also when the file was deleted before, so that a repeated delete is not an error."""
         name = file_id(request.path[len("/v1/files/") :])
         user = request.header(b"x-user")
-        await self._files.require(user, "delete", name)
+        await self.files.require(user, "delete", name)
         try:
-            rows = await self._pod.writer.fetch(_DELETE, name)
+            rows = await self.writer.fetch(_DELETE, name)
         except DatabaseUnavailable as error:
             raise from_database(error) from error
         if not rows:
             raise not_found(name)
-        await self._files.forget(name)
-        await self._remove(rows[0]["object_key"])
+        await self.files.forget(name)
+        await self.remove(rows[0]["object_key"])
         self._tell("deleted", name, user)
         self.metrics.inc("files_deleted_total")
         return Response(204)
 
     async def _list(self, request: Request) -> Response:
-        await self._files.require(request.header(b"x-user"), "list")
+        await self.files.require(request.header(b"x-user"), "list")
         asked = request.query
         prefix = asked.get("prefix", "")
         limit = _limit(asked.get("limit", ""))
@@ -225,42 +234,6 @@ class FileService(App):
             raise from_database(error) from error
         files = [{**row, "created_at": row["created_at"].isoformat()} for row in rows]
         return json_response(200, {"files": files})
-
-
-class _Upload:
-    """The body of an upload, measured and hashed as it passes."""
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.content_length = request.content_length
-        self.size_bytes = 0
-        self._hash = hashlib.sha256()
-        self._expected = request.header(b"x-checksum-sha256").lower()
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        async for chunk in self.request.chunks(MAX_BODY_BYTES):
-            self._hash.update(chunk)
-            self.size_bytes += len(chunk)
-            yield chunk
-
-    async def whole(self) -> bytes:
-        return b"".join([chunk async for chunk in self.chunks()])
-
-    async def drain(self) -> None:
-        async for _ in self.chunks():
-            pass
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
-
-    @property
-    def mismatch(self) -> bool:
-        return bool(self._expected) and self._expected != self.sha256
-
-
-def _content_type(request: Request) -> str:
-    return request.header(b"content-type")[:200] or "application/octet-stream"
 
 
 def _limit(text: str) -> int:

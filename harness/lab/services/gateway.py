@@ -37,6 +37,10 @@ _TO_SERVICE = (
     b"if-none-match",
     b"range",
     b"x-checksum-sha256",
+    b"tus-resumable",
+    b"upload-length",
+    b"upload-metadata",
+    b"upload-offset",
 )
 _TO_CLIENT = (
     b"content-type",
@@ -44,6 +48,14 @@ _TO_CLIENT = (
     b"content-range",
     b"accept-ranges",
     b"x-checksum-sha256",
+    b"location",
+    b"cache-control",
+    b"tus-extension",
+    b"tus-max-size",
+    b"tus-resumable",
+    b"tus-version",
+    b"upload-length",
+    b"upload-offset",
 )
 _OPS = {
     ("PUT", "/v1/files/"): "upload",
@@ -51,6 +63,10 @@ _OPS = {
     ("HEAD", "/v1/files/"): "head",
     ("DELETE", "/v1/files/"): "delete",
     ("GET", "/v1/images/"): "image",
+    ("POST", "/v1/uploads"): "upload-create",
+    ("HEAD", "/v1/uploads"): "upload-offset",
+    ("PATCH", "/v1/uploads"): "upload-part",
+    ("OPTIONS", "/v1/uploads"): "upload-options",
 }
 
 
@@ -99,7 +115,11 @@ class Gateway(App):
             return "token", self._token
         if path == "/v1/files" and request.method == "GET":
             return "list", self._files
-        for prefix, handler in (("/v1/files/", self._files), ("/v1/images/", self._images)):
+        for prefix, handler in (
+            ("/v1/files/", self._files),
+            ("/v1/images/", self._images),
+            ("/v1/uploads", self._uploads),
+        ):
             if path.startswith(prefix):
                 op = _OPS.get((request.method, prefix))
                 if op is None:
@@ -207,6 +227,15 @@ class Gateway(App):
         total_s = WRITE_TIMEOUT_S if writes else READ_TIMEOUT_S
         return await self._pass_on(request, "file", user, total_s)
 
+    async def _uploads(self, request: Request) -> Response:
+        """Uploads in parts. The answer to the last part is that of the upload, and counted so."""
+        user = "" if request.method == "OPTIONS" else await self._user(request)
+        total_s = READ_TIMEOUT_S if request.method == "HEAD" else WRITE_TIMEOUT_S
+        response = await self._pass_on(request, "file", user, total_s)
+        if request.method == "PATCH" and any(name == b"etag" for name, _ in response.headers):
+            response.op = "upload"
+        return response
+
     async def _images(self, request: Request) -> Response:
         return await self._pass_on(request, "image", await self._user(request), READ_TIMEOUT_S)
 
@@ -230,8 +259,9 @@ class Gateway(App):
                 length=length,
                 total_s=total_s,
                 attempt_s=ATTEMPT_S if request.method in ("GET", "HEAD") else None,
-                # Uploads, deletes and token requests do no more the second time.
-                repeatable=True,
+                # Uploads, deletes and token requests do no more the second time; a part would
+                # be refused, and its client would not know why.
+                repeatable=request.method != "PATCH",
             )
             kept = [(n, response.headers[n]) for n in _TO_CLIENT if n in response.headers]
             size = response.content_length
@@ -249,7 +279,7 @@ class Gateway(App):
 
     @staticmethod
     async def _body(request: Request, length: int | None) -> Body:
-        if request.method in ("GET", "HEAD", "DELETE"):
+        if request.method in ("GET", "HEAD", "DELETE", "OPTIONS"):
             return b""
         if length is not None and length > MAX_BODY_BYTES:
             raise too_large(MAX_BODY_BYTES)

@@ -1,4 +1,4 @@
-"""The table that knows every file: what PostgreSQL must hold before the services start."""
+"""The tables of files and of uploads under way, which PostgreSQL must hold for the services."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ CREATE TABLE IF NOT EXISTS files (
     deleted_at timestamptz
 );
 CREATE INDEX IF NOT EXISTS files_created_at ON files (created_at);
+CREATE TABLE IF NOT EXISTS uploads (
+    token text PRIMARY KEY,
+    file_id text NOT NULL,
+    owner text NOT NULL,
+    content_type text NOT NULL,
+    sha256 text NOT NULL,
+    size_bytes bigint NOT NULL,
+    offset_bytes bigint NOT NULL DEFAULT 0,
+    parts text[] NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now()
+);
 """
 
 
