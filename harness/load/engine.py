@@ -201,7 +201,8 @@ class Engine:
 
     def _perform(self, ask: Ask) -> Exchange:
         """Send one request of warm-up or housekeeping and wait for its answer."""
-        deadline_m = self._clock.monotonic_s() + self.settings.timeout_s
+        within_s = self.settings.timeout_s if ask.within_s is None else ask.within_s
+        deadline_m = self._clock.monotonic_s() + within_s
         return self._traffic.http.perform(
             ask.request, ask.body, ask.take, deadline_m, head_only=ask.head_only, again=ask.again
         )

@@ -218,13 +218,16 @@ class StepsFlight:
     def _begin(self, ask: Ask) -> str:
         """Send what the operation asks for; why that cannot even be begun, else ``""``."""
         self.taker = taker = taker_for(ask.take)
+        deadline_m = self.planned_m + self.engine.timeout_s
+        if ask.within_s is not None:
+            deadline_m = min(deadline_m, self.engine.now() + ask.within_s)
         try:
             self.engine.origin.begin(
                 self,
                 ask.request,
                 ask.body,
                 taker.take if taker is not None else None,
-                self.planned_m + self.engine.timeout_s,
+                deadline_m,
                 ask.head_only,
                 ask.again,
             )

@@ -28,10 +28,11 @@ class Ask:
 
     ``take`` says what becomes of the answer's body: dropped unread, kept, or hashed (SHA-256)
     and dropped. ``again``: how often it may be sent once more when a kept connection turns out
-    to be closed.
+    to be closed. ``within_s``: answered by then or given up, its connection cut; None: as long
+    as the operation has time.
     """
 
-    __slots__ = ("again", "body", "head_only", "request", "take")
+    __slots__ = ("again", "body", "head_only", "request", "take", "within_s")
 
     def __init__(
         self,
@@ -41,12 +42,14 @@ class Ask:
         take: int = KEEP,
         again: int = 1,
         head_only: bool = False,
+        within_s: float | None = None,
     ) -> None:
         self.request = request
         self.body = body
         self.take = take
         self.again = again
         self.head_only = head_only
+        self.within_s = within_s
 
 
 class Pending:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import quote, urlencode
@@ -18,12 +19,15 @@ from harness.load import checks, content, outcome
 from harness.load.ledger import Ledger
 from harness.load.objects import KnownObjects, StoredObject
 from harness.load.outcome import FAILED, OK, UNSURE, Outcome
+from harness.load.parts import CUT_AFTER_S, FROM_BYTES, PartsUnknown, PartsUpload
 from harness.load.settings import Settings
 from harness.load.steps import Ask, Pending, Steps
 from harness.load.visitors import REMEMBERED, Visitor, Visitors, seen_now
 from harness.load.wire.client import DROP, HASH, IDEMPOTENT, KEEP, Exchange, HttpClient
 from harness.load.wire.upload import COPY_MAX_BYTES
 from harness.plan.behaviour import Behaviour
+
+log = logging.getLogger(__name__)
 
 #: A token is renewed when less than this part of its life is left.
 RENEW_AT = 0.25
@@ -122,6 +126,12 @@ class Workload:
         #: answers with a body that were asked for, and those whose bytes were compared
         self.bodies = 0
         self.verified = 0
+        self._parts = self._stream("parts").random
+        self._parts_known = behaviour.resumed > 0
+        #: uploads in parts that were acknowledged; parts cut off on purpose; times one was resumed
+        self.in_parts = 0
+        self.interruptions = 0
+        self.resumptions = 0
         #: All objects of this worker begin with this.
         self.prefix = f"{run_tag}-{settings.worker_name}"
         self._objects = 0
@@ -163,9 +173,29 @@ class Workload:
         return {
             "bodies": self.bodies,
             "verified": self.verified,
+            "in_parts": self.in_parts,
+            "interruptions": self.interruptions,
+            "resumptions": self.resumptions,
             "sessions": self.visitors.begun,
             "users_most": self.visitors.most,
         }
+
+    def wants_parts(self, size_bytes: int) -> bool:
+        """Whether a file of this size goes up in parts: a share of the larger ones, so drawn."""
+        if size_bytes < FROM_BYTES or not self._parts_known:
+            return False
+        return self._parts() < self.behaviour.resumed
+
+    def interrupts(self) -> bool:
+        """Whether the next part is cut off on its way: so drawn."""
+        cut = self._parts() < self.behaviour.interrupted
+        self.interruptions += cut
+        return cut
+
+    def no_parts(self) -> None:
+        """The service takes no uploads in parts: all go whole from now on."""
+        self._parts_known = False
+        log.warning("the service takes no uploads in parts (tus): files are sent whole")
 
     def _stream(self, name: str) -> random.Random:
         """A source of chance of its own, so that no choice shifts the others."""
@@ -302,14 +332,18 @@ class Call:
         return exchange
 
     def upload(self, object_id: str, body: bytes, *, op: str, content_type: str) -> Steps[Outcome]:
-        """PUT an object, write the ledger, and know the object once it is acknowledged."""
+        """Upload an object whole, or a share of the larger files in parts (``traffic.resumed``).
+
+        Writes the ledger, and knows the object once it is acknowledged.
+        """
         sha256 = hashlib.sha256(body).hexdigest()
-        headers = {"Content-Type": content_type, "X-Checksum-Sha256": sha256}
         result = Outcome(UNSURE, "unfinished")
         self.is_write = True
         try:
-            exchange = yield from self.send("PUT", file_path(object_id), headers, body)
-            result = checks.upload(exchange, sha256=sha256)
+            if op == "upload" and self.workload.wants_parts(len(body)):
+                result = yield from self._send_parts(object_id, body, sha256, content_type)
+            else:
+                result = yield from self._send_whole(object_id, body, sha256, content_type)
         finally:
             # Also when this call is given up half-way: the object may be stored.
             self.workload.ledger.write(
@@ -325,7 +359,7 @@ class Call:
             )
         if result.outcome == OK:
             known = self.workload.images if op == "image" else self.workload.files
-            etag = exchange.header("etag")
+            etag = self.exchange.header("etag")
             stored = StoredObject(object_id, sha256, len(body), etag)
             known.add(stored)
             visitor = self.visitor
@@ -333,6 +367,28 @@ class Call:
                 visitor.images = seen_now(stored, visitor.images)
             else:
                 visitor.files = seen_now(stored, visitor.files)
+        return result
+
+    def _send_whole(
+        self, object_id: str, body: bytes, sha256: str, content_type: str
+    ) -> Steps[Outcome]:
+        headers = {"Content-Type": content_type, "X-Checksum-Sha256": sha256}
+        exchange = yield from self.send("PUT", file_path(object_id), headers, body)
+        return checks.upload(exchange, sha256=sha256)
+
+    def _send_parts(
+        self, object_id: str, body: bytes, sha256: str, content_type: str
+    ) -> Steps[Outcome]:
+        parts = PartsUpload(self, object_id, body, sha256=sha256, content_type=content_type)
+        try:
+            result = yield from parts.steps()
+        except PartsUnknown:
+            self.workload.no_parts()
+            return (yield from self._send_whole(object_id, body, sha256, content_type))
+        stated = self.exchange.header("x-checksum-sha256")
+        if result.outcome == OK and stated and stated != sha256:
+            return Outcome(UNSURE, "checksum")
+        self.workload.in_parts += result.outcome == OK
         return result
 
     def delete(self, stored: StoredObject) -> Steps[Outcome]:
@@ -363,12 +419,16 @@ class Call:
         body: bytes = b"",
         *,
         take: int = KEEP,
+        cut_at: int | None = None,
     ) -> Steps[Exchange]:
-        """Send with the user's token; a token that is refused is renewed once."""
+        """Send with the user's token; a token that is refused is renewed once.
+
+        ``cut_at``: send so many bytes of the body and cut the connection a moment later.
+        """
         self.method = method
-        exchange = yield from self._send_once(method, path, headers, body, take)
+        exchange = yield from self._send_once(method, path, headers, body, take, cut_at)
         if exchange.status == 401:
-            exchange = yield from self._send_once(method, path, headers, body, take)
+            exchange = yield from self._send_once(method, path, headers, body, take, cut_at)
         self.exchange = exchange
         return exchange
 
@@ -385,20 +445,31 @@ class Call:
         return Outcome(UNSURE if self.is_write else FAILED, "unfinished")
 
     def _send_once(
-        self, method: str, path: str, headers: Mapping[str, str] | None, body: bytes, take: int
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None,
+        body: bytes,
+        take: int,
+        cut_at: int | None,
     ) -> Steps[Exchange]:
         account = self.visitor.account
         token, error = yield from account.token()
         if error:
             return Exchange(error)
         fields = {"Authorization": f"Bearer {token}", **(headers or {})}
+        length = len(body) if body or method == "POST" else None
+        request = self.workload.http.head(method, path, fields, length)
+        if cut_at is not None:
+            body = body[:cut_at]
         large = len(body) >= COPY_MAX_BYTES
-        request = self.workload.http.head(method, path, fields, len(body) or None)
         exchange = yield Ask(
             request if large else request + body,
             body if large else None,
             take=take,
             again=1 if method in IDEMPOTENT else 0,
+            head_only=method == "HEAD",
+            within_s=None if cut_at is None else CUT_AFTER_S,
         )
         self.bytes_sent += len(body)
         if exchange.status == 401:

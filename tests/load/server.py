@@ -7,6 +7,7 @@ Freezing it blocks that loop: like a stopped process it accepts nothing and answ
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import threading
@@ -45,6 +46,11 @@ class Faults:
     #: cut the body short and close
     cut: bool = False
     token_life_s: float = 300.0
+    #: uploads in parts are not known here
+    no_parts: bool = False
+    #: what befalls the next parts, one after another: (status, or 0 for a cut connection; whether
+    #: the part is kept all the same)
+    parts: list[tuple[int, bool]] = field(default_factory=list)
 
 
 @dataclass
@@ -62,6 +68,8 @@ class StandIn:
         self.requests: Counter[str] = Counter()
         self.connections = 0
         self.uploads = 0
+        #: uploads in parts: path → (id, content type, length, bytes so far)
+        self.begun: dict[str, tuple[str, str, int, bytes]] = {}
         self.lost: list[str] = []
         self.altered: list[str] = []
         self._tokens: dict[str, float] = {}
@@ -129,6 +137,8 @@ class StandIn:
             extra = {"Content-Type": kind}
         else:
             status, extra, answer = self._answer(method, target, headers, body)
+        if not status:
+            return False
         if hit and faults.delay_s:
             await asyncio.sleep(faults.delay_s)
         await self._write(writer, method, status, extra, answer, faults if hit else Faults())
@@ -176,6 +186,10 @@ class StandIn:
         if parts.path == "/v1/files":
             names = [n for n in sorted(self.files) if n.startswith(query.get("prefix", ""))]
             return _json(200, {"files": names[: int(query["limit"])]})
+        if parts.path.startswith("/v1/uploads") and not self.faults.no_parts:
+            return self._in_parts(method, parts.path, headers, body)
+        if parts.path == "/v1/uploads":
+            return _json(404, {"error": "no such path"})
         kind, object_id = parts.path.removeprefix("/v1/").split("/")
         if method == "PUT":
             return self._put(object_id, headers, body)
@@ -205,6 +219,34 @@ class StandIn:
             self.files[object_id] = (body, headers["content-type"])
         status, extra, answer = _json(201, {"id": object_id})
         return status, {**extra, "ETag": f'"{sha256}"', "X-Checksum-Sha256": sha256}, answer
+
+    def _in_parts(
+        self, method: str, path: str, headers: dict[str, str], body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
+        assert headers["tus-resumable"] == "1.0.0"
+        if method == "POST":
+            pairs = (pair.split(" ") for pair in headers["upload-metadata"].split(","))
+            known = {key: base64.b64decode(value).decode() for key, value in pairs}
+            path = f"{path}/{len(self.begun)}"
+            length = int(headers["upload-length"])
+            self.begun[path] = (known["filename"], known["filetype"], length, b"")
+            return 201, {"Location": f"{self.url}{path}"}, b""
+        if path not in self.begun:
+            return _json(404, {"error": "no such upload"})
+        object_id, kind, length, data = self.begun[path]
+        if method == "HEAD":
+            return 200, {"Upload-Offset": str(len(data))}, b""
+        status, kept = self.faults.parts.pop(0) if self.faults.parts else (204, True)
+        if int(headers["upload-offset"]) != len(data):
+            return _json(409, {"error": "wrong offset"})
+        data += body if kept else b""
+        self.begun[path] = (object_id, kind, length, data)
+        if len(data) == length:
+            self.uploads += 1
+            self.files[object_id] = (data, kind)
+        if status != 204:
+            return _json(status, {"error": "a fault"})
+        return 204, {"Upload-Offset": str(len(data))}, b""
 
     def _get(self, object_id: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
         body, kind = self.files[object_id]

@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from harness.clock import SystemClock
 from harness.load import checks
-from harness.load.ledger import Ledger
-from harness.load.outcome import FAILED, OK, Outcome
-from harness.load.resolver import Resolver
-from harness.load.settings import Settings
-from harness.load.steps import Ask, Steps, drive
-from harness.load.tally import NoPen
-from harness.load.wire.client import DROP, KEEP, Exchange, HttpClient
-from harness.load.wire.poller import Poller
-from harness.load.workload import Workload
-from harness.plan.behaviour import Behaviour
+from harness.load.outcome import FAILED, OK, UNSURE, Outcome
+from harness.load.parts import FAILURES_MAX, FROM_BYTES, PART_BYTES
+from harness.load.wire.client import DROP, KEEP, Exchange
 
 from .server import StandIn
-
-
-class Users:
-    """A workload, and a way to do one thing after another with it."""
-
-    def __init__(self, url: str, **behaviour: float) -> None:
-        clock = SystemClock()
-        self.http = HttpClient(url, Resolver(clock, None), poller=Poller())
-        self.workload = Workload(
-            Settings(seed=7), self.http, clock, Ledger(NoPen()), "t", Behaviour(**behaviour)
-        )
-        self.planned_t = 1000.0
-
-    def call(self):
-        self.planned_t += 0.1
-        return self.workload.call(self.planned_t)
-
-    def do(self, steps: Steps):
-        return drive(steps, self._perform)
-
-    def _perform(self, ask: Ask) -> Exchange:
-        deadline_m = time.monotonic() + 5
-        return self.http.perform(
-            ask.request, ask.body, ask.take, deadline_m, head_only=ask.head_only, again=ask.again
-        )
-
-    def store(self, n: int) -> None:
-        for steps in self.workload.warm_up()[:n]:
-            assert self.do(steps()).outcome == OK
-
-    def download(self) -> Outcome:
-        call = self.call()
-        stored, _ = call.file()
-        exchange = self.do(call.get_file(stored))
-        return checks.whole_file(exchange, sha256=stored.sha256, size_bytes=stored.size_bytes)
+from .using import Users
 
 
 @pytest.fixture
@@ -73,7 +29,7 @@ def users(server):
 
     yield make
     for one in made:
-        one.http.close()
+        one.close()
 
 
 def test_the_share_of_bodies_compared_is_what_was_asked_for_and_is_told(users):
@@ -183,3 +139,97 @@ def test_the_sequence_of_choices_follows_from_the_seed(users):
         return [(c.visitor.number, c.file()[0].object_id, c.random.random()) for c in calls]
 
     assert choices() == choices()
+
+
+# ---- uploads in parts ----------------------------------------------------------------------------
+
+SIZE = 3 * PART_BYTES + 100  # four parts
+
+
+def test_a_share_of_the_larger_files_goes_in_parts_and_each_is_one_upload(users, server):
+    some = users(resumed=0.5, interrupted=0.0)
+    small = [some.upload(FROM_BYTES - 1) for _ in range(3)]
+    assert server.requests["PATCH"] == 0
+    large = [some.upload(SIZE) for _ in range(40)]
+    assert {result for _, _, result in small + large} == {Outcome(OK)}
+    in_parts = some.workload.in_parts
+    assert 10 < in_parts < 30
+    assert server.requests["PATCH"] == 4 * in_parts
+    assert server.requests["PUT"] == 43 - in_parts
+    assert all(server.files[object_id][0] == body for object_id, body, _ in small + large)
+    assert [line["outcome"] for line in some.lines] == ["acked"] * 43
+    assert len(some.workload.files) == 43
+
+
+def test_parts_cut_off_on_their_way_are_sent_again_from_where_it_stopped(users, server):
+    some = users(resumed=1.0, interrupted=0.5)
+    done = [some.upload(SIZE) for _ in range(3)]
+    assert {result for _, _, result in done} == {Outcome(OK)}
+    told = some.workload.about()
+    assert told["in_parts"] == 3
+    assert told["interruptions"] == told["resumptions"] == server.requests["HEAD"] > 3
+    # What was cut never came whole; nothing that had come was sent twice.
+    assert server.requests["PATCH"] == 12
+    assert all(server.files[object_id][0] == body for object_id, body, _ in done)
+    again = users(resumed=1.0, interrupted=0.5)
+    for _ in range(3):
+        again.upload(SIZE)
+    assert again.workload.interruptions == told["interruptions"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "outcome", "stored"),
+    [
+        # A part is lost, or its answer is: it goes on from what the service has.
+        ([(204, True), (503, False)], Outcome(OK), True),
+        ([(204, True), (0, False), (0, True)], Outcome(OK), True),
+        # The answer to the last part is lost: HEAD says that it is done.
+        ([(204, True)] * 3 + [(0, True)], Outcome(OK), True),
+        ([(204, True)] * 3 + [(504, True)], Outcome(OK), True),
+        # The service forgot it: begun anew.
+        ([(204, True), (410, False)], Outcome(OK), True),
+        # Refused for good, or too often: surely not stored while the last part was not sent.
+        ([(204, True), (422, False)], Outcome(FAILED, "status-422"), False),
+        ([(204, True)] + [(503, False)] * 9, Outcome(FAILED, "status-503"), False),
+        ([(204, True)] * 3 + [(503, False)] * 9, Outcome(FAILED, "status-503"), False),
+        # It may have come to its end, and nobody can say.
+        ([(204, True)] * 3 + [(504, False)] * 9, Outcome(UNSURE, "status-504"), False),
+    ],
+)
+def test_what_befalls_a_part_decides_what_is_known_of_the_file(
+    users, server, parts, outcome, stored
+):
+    some = users(resumed=1.0, interrupted=0.0)
+    server.faults.parts = list(parts)
+    object_id, body, result = some.upload(SIZE)
+    assert result == outcome
+    assert (server.files.get(object_id, (b"", ""))[0] == body) is stored
+    [line] = some.lines
+    assert (line["object"], line["size_bytes"]) == (object_id, SIZE)
+    expected = {OK: "acked", FAILED: "failed", UNSURE: "unsure"}[outcome.outcome]
+    assert line["outcome"] == expected
+    if not stored:
+        assert server.requests["PATCH"] <= len(parts) - 9 + FAILURES_MAX + 1 or len(parts) == 2
+    assert len(some.workload.files) == (outcome.outcome == OK)
+
+
+def test_a_service_that_knows_no_parts_gets_its_files_whole(users, server):
+    server.faults.no_parts = True
+    some = users(resumed=1.0)
+    done = [some.upload(SIZE) for _ in range(3)]
+    assert {result for _, _, result in done} == {Outcome(OK)}
+    assert server.requests["PUT"] == 3
+    assert some.workload.in_parts == 0
+    # Beside the tokens of three accounts: asked once, and never again.
+    assert server.requests["POST"] == 3 + 1
+
+
+def test_an_upload_in_parts_that_runs_out_of_time_is_not_tried_on(users, server):
+    some = users(resumed=1.0, interrupted=0.0)
+    some.timeout_s = 0.2
+    some.store(1)
+    server.faults.methods = frozenset({"PATCH"})
+    server.faults.hang = True
+    _, _, result = some.upload(SIZE)
+    assert result == Outcome(FAILED, "timeout")
+    assert server.requests["HEAD"] == 0

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from services_world import POD_PORT, Answer, World, call
@@ -14,6 +18,7 @@ from services_world import POD_PORT, Answer, World, call
 TUS = {"Tus-Resumable": "1.0.0"}
 BODY = os.urandom(90_000)
 PART = 40_000
+REPO = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +184,23 @@ def test_a_gateway_counts_one_upload_however_many_its_parts(world, anna):
     part(world.gateway, anna, path, 2 * PART, BODY[2 * PART :])
     grown = {op: counted(op) - n for op, n in before.items()}
     assert grown == {"upload": 1, "upload-part": 2, "upload-create": 1}
+
+
+def test_the_traffic_uploads_in_parts_that_are_cut_and_resumed(world):
+    """The load engine's own client against the service, through the gateway."""
+    # In a process of its own: gevent's loop takes the children of the whole process.
+    url = f"http://{world.gateway}:{POD_PORT}"
+    argv = [sys.executable, "-m", "tests.load.using", url, "70000", "130000", "200000"]
+    ran = subprocess.run(argv, cwd=REPO, capture_output=True, text=True, timeout=30, check=False)
+    assert ran.returncode == 0, ran.stderr
+    seen = json.loads(ran.stdout)
+    assert seen["results"] == [["ok", ""]] * 3
+    told = seen["about"]
+    assert told["in_parts"] == 3
+    assert told["interruptions"] == told["resumptions"] > 0
+    assert [line["outcome"] for line in seen["ledger"]] == ["acked"] * 3
+    who = world.token("lab")
+    for line in seen["ledger"]:
+        got = call(world.gateway, "GET", f"/v1/files/{line['object']}", headers=who)
+        assert (got.status, len(got.body)) == (200, line["size_bytes"])
+        assert hashlib.sha256(got.body).hexdigest() == line["sha256"]
