@@ -161,9 +161,10 @@ def test_counts_are_compared_between_the_scrapes_and_not_between_whole_seconds()
     assert finding.measured.low < 0 < finding.measured.high
 
 
-def test_what_is_not_traffic_is_not_counted() -> None:
+@pytest.mark.parametrize("op", ["health", "upload-create", "upload-part", "upload-offset"])
+def test_what_is_not_an_operation_of_the_traffic_is_not_counted(op: str) -> None:
     day = Day()
     lines = day.series["gateway_requests"].result
-    health = dataclasses.replace(lines[0], labels={**lines[0].labels, "op": "health"})
-    day.change_requests(result=(*lines, health))
+    other = dataclasses.replace(lines[0], labels={**lines[0].labels, "op": op})
+    day.change_requests(result=(*lines, other))
     assert agreement(day).because == agreement(Day()).because
