@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+#: The "region" of what a CDN answered from its cache, without any region's help.
+EDGE = "edge"
+
 
 @dataclass(frozen=True)
 class Gap:

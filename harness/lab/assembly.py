@@ -107,6 +107,7 @@ class Parts:
         }
         self.stores = {r.name: self._store(r.name) for r in layout.regions}
         self.envoys = {r.name: self._envoy(r.name) for r in layout.regions}
+        self.edge = self._edge()
         self.prometheus: Prometheus | None = None
         self.alertmanager: Alertmanager | None = None
         self.clusters: dict[str, Cluster] = {}
@@ -184,6 +185,27 @@ class Parts:
             f"store-{region}", address, self._log(f"store-{region}"), argv, "/metrics"
         )
 
+    def _edge(self) -> PythonPart:
+        layout = self.layout
+        address = (layout.edge, names.EDGE_PORT)
+        argv = [
+            sys.executable,
+            "-m",
+            "harness.lab.edge",
+            "--host",
+            address[0],
+            "--port",
+            str(address[1]),
+            "--metrics-port",
+            str(names.EDGE_METRICS_PORT),
+            "--dns",
+            f"{layout.dns}:{names.DNS_PORT}",
+            "--origin",
+            f"{names.SERVICE_HOST}:{names.LB_PORT}",
+        ]
+        admin = (layout.edge, names.EDGE_METRICS_PORT)
+        return PythonPart("edge", admin, self._log("edge"), argv, "/health")
+
     def _envoy(self, region: str) -> Envoy:
         return Envoy(
             region,
@@ -219,6 +241,7 @@ class Parts:
                     *self.queues.values(),
                     *self.stores.values(),
                     *self.envoys.values(),
+                    self.edge,
                 )
             ),
         )
@@ -266,6 +289,7 @@ class Parts:
                 for r in self.layout.regions
             ],
         )
+        self.prometheus.set_targets("edge", [(self.layout.edge, names.EDGE_METRICS_PORT, {})])
         await self._up(self.prometheus)
 
     async def _start_clusters(self) -> None:
@@ -318,6 +342,7 @@ class Parts:
             *self.queues.values(),
             *self.stores.values(),
             *self.envoys.values(),
+            self.edge,
         ]
         parts += [p for p in (self.prometheus, self.alertmanager) if p is not None]
         return parts

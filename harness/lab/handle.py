@@ -260,6 +260,7 @@ def _in_use(base: int) -> str | None:
         (layout.dns, names.DNS_PORT),
         (layout.prometheus, names.PROMETHEUS_PORT),
     ]
+    fixed += [(layout.edge, names.EDGE_PORT)]
     fixed += [(layout.kube(z.cluster), names.KUBE_PORT) for z in layout.zones]
     fixed += [(layout.db(z.name), names.DB_PORT) for z in layout.zones]
     fixed += [(layout.redis(z.name), names.REDIS_PORT) for z in layout.zones]

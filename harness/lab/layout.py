@@ -6,7 +6,7 @@ and locked by the supervisor).
 
 ====================  ===============================================
 ``127.B.0.x``         outside every region: Kubernetes API servers, AWS API,
-                      DNS, Prometheus, Alertmanager
+                      edge, DNS, Prometheus, Alertmanager
 ``127.B.1.x``         us-east-1, regional: load balancer, object store
 ``127.B.3.x``         us-west-2, regional: load balancer, object store
 ``127.B.10.x``        zone us-east-1a: database, Redis, queue, pods
@@ -24,6 +24,8 @@ STANDBY_REGION = "us-west-2"
 
 #: The name clients use. A Route 53 failover pair in the AWS API answers for it.
 SERVICE_HOST = "api.fileservice.lab"
+#: The name of the edge (the CDN) in front of it: downloads and images are cached there.
+EDGE_HOST = "cdn.fileservice.lab"
 #: The name services use to reach the writable database. A CNAME in the AWS API.
 DB_WRITER_HOST = "db-writer.fileservice.lab"
 #: Kubernetes namespace of the services in each cluster.
@@ -34,6 +36,8 @@ SERVICES = ("gateway", "auth", "permission", "file", "image", "notification")
 POD_PORT = 8080
 LB_PORT = 8080
 LB_ADMIN_PORT = 9901
+EDGE_PORT = 8080
+EDGE_METRICS_PORT = 9901
 DB_PORT = 5432
 REDIS_PORT = 6379
 QUEUE_PORT = 4222
@@ -114,6 +118,10 @@ class Layout:
     @property
     def aws(self) -> str:
         return self._ip(0, 20)
+
+    @property
+    def edge(self) -> str:
+        return self._ip(0, 40)
 
     @property
     def dns(self) -> str:

@@ -32,6 +32,7 @@ JOBS: tuple[Job, ...] = (
     Job("services"),
     Job("envoy", path=envoy.METRICS_PATH, params={"filter": [envoy.METRICS_FILTER]}),
     Job("store"),
+    Job("edge"),
 )
 _RULES_WINDOW_S = 5
 

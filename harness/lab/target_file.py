@@ -20,12 +20,15 @@ from harness.lab.part import write_atomically
 SIMULATES = (
     "Kubernetes API of three clusters; pods are processes",
     "AWS API (moto) joined to the processes: network ACLs, instances, RDS, Route 53",
+    "CloudFront: one edge with a cache for downloads and images, outside every region",
     "DNS with Route 53 failover and health checks; AWS intervals divided by the time scale",
     "Envoy for the load balancers; PostgreSQL, Redis, NATS and Prometheus are the real programs",
     "zone and region loss as black holes: processes stopped, connections time out",
 )
+#: Planned arrivals a second that the services carry beside a generator on two cores.
+ORIGIN_RATE_MAX = 400.0
 NOT_SIMULATED = (
-    "CloudFront, Elasticsearch, EFS, Glacier, TLS, IAM and Kubernetes RBAC",
+    "Elasticsearch, EFS, Glacier, TLS, IAM and Kubernetes RBAC",
     "network latency between zones and regions, and partial packet loss",
     "the time an EKS node or an RDS instance takes: a lab time is not a production time",
 )
@@ -49,6 +52,8 @@ def _document(parts: Parts, time_scale: float, kubeconfig_path: Path) -> dict[st
         "simulated": True,
         "time_scale": time_scale,
         "service_url": f"http://{names.SERVICE_HOST}:{names.LB_PORT}",
+        "edge_url": f"http://{names.EDGE_HOST}:{names.EDGE_PORT}",
+        "origin_rate_max": ORIGIN_RATE_MAX,
         "primary": names.PRIMARY_REGION,
         "standby": names.STANDBY_REGION,
         "account": seed["account"],

@@ -6,6 +6,7 @@ first answered. These marks do: they are written the moment a response shows it.
 
 from __future__ import annotations
 
+from harness.evidence.model import EDGE
 from harness.load.tally import Pen
 
 #: A region is back, rather than merely between two requests, after this long without.
@@ -36,8 +37,8 @@ class Marks:
 
     def success(self, t: float, op: str, region: str, zone: str, *, is_write: bool) -> None:
         """A success seen at wall instant ``t``, served by ``region`` and ``zone``."""
-        if not region:
-            return
+        if not region or region == EDGE:
+            return  # a cache answers wherever the service may be
         if region != self._current:
             # Two regions that answer in turns are one state, not a change per request.
             if t - self._success_t.get(region, float("-inf")) >= QUIET_S:

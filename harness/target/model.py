@@ -76,6 +76,10 @@ class Target:
     hosted_zone_id: str | None = None
     #: DNS name that services use for the writable database (a CNAME), if there is one
     db_writer_host: str | None = None
+    #: the CDN in front of the service (CloudFront), if there is one
+    edge_url: str | None = None
+    #: arrivals a second that ``service_url`` itself is meant to carry; None: nobody says
+    origin_rate_max: float | None = None
     #: path of ``service_url`` that answers 2xx when the service is up
     health_path: str = "/health"
     scrape_interval_s: float = 15.0

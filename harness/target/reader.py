@@ -27,7 +27,7 @@ _KEYS = {
     "clusters": [f.name for f in dataclasses.fields(Cluster)],
     "databases": [f.name for f in dataclasses.fields(Database)],
 }
-_URLS = ("service_url", "prometheus_url", "alertmanager_url", "aws_endpoint_url")
+_URLS = ("service_url", "edge_url", "prometheus_url", "alertmanager_url", "aws_endpoint_url")
 
 
 def read_target(path: Path) -> Target:
@@ -149,6 +149,8 @@ def _contradictions(target: Target) -> Iterator[tuple[tuple[Any, ...], str, str]
         yield ("time_scale",), "time_scale must be 1 (a real cloud) or more", "write `1`"
     if not target.scrape_interval_s > 0:
         yield ("scrape_interval_s",), "must be above 0", "as in the scrape configuration"
+    if target.origin_rate_max is not None and not target.origin_rate_max > 0:
+        yield ("origin_rate_max",), "must be above 0", "arrivals a second, such as `500`"
     if not target.check_connect_s >= 0:
         yield ("check_connect_s",), "must not be negative", "Route 53 waits for 4 s"
     if not target.health_path.startswith("/"):

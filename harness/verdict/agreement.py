@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from harness.evidence.model import Series, SeriesLine
+from harness.evidence.model import EDGE, Series, SeriesLine
 from harness.plan.model import Agreement
 from harness.verdict.case import Case
 from harness.verdict.counts import Share
@@ -133,10 +133,14 @@ def judge_agreement(case: Case, objective: Agreement, phase: str) -> Finding:
 
 
 def _answered_between(case: Case, start_t: float, end_t: float) -> float:
-    """Answers of gateways that clients counted between two instants; seconds cut evenly."""
+    """Answers of gateways that clients counted between two instants; seconds cut evenly.
+
+    What a cache in front of them answered never reached a gateway.
+    """
     total = 0.0
     for second in range(math.floor(start_t), math.ceil(end_t)):
-        answered = sum(cell.n for cell in case.by_second.at(second).cells if cell.region)
+        cells = case.by_second.at(second).cells
+        answered = sum(cell.n for cell in cells if cell.region not in ("", EDGE))
         total += answered * (min(second + 1, end_t) - max(second, start_t))
     return total
 

@@ -198,6 +198,7 @@ def test_the_primary_region_fails_over_and_back(lab: Running) -> None:
             "standby promoted",
         )
         assert status(lab)["recovery"] in ("activating", "standby-active")
+        until(lambda: answers(Layout(lab.base).edge) == 200, 15, "the edge goes to the standby")
     finally:
         for undo in undos:
             undo()
@@ -279,9 +280,12 @@ def test_going_down_leaves_nothing(tmp_path: Path) -> None:
     state_dir = tmp_path / "state"
     with running_lab(state_dir) as running:
         assert len(processes_of(state_dir)) > 5
+        edge = Layout(running.base).edge
+        assert connects(edge, layout.EDGE_PORT) == "open"
     assert not Path("/proc", str(running.pid)).exists(), "not even as a zombie"
     until(lambda: not processes_of(state_dir), 3, "every process gone")
     assert not (state_dir / "lab.json").exists()
+    assert connects(edge, layout.EDGE_PORT) == "refused"
 
 
 def test_a_taken_address_is_said_before_anything_is_started(tmp_path: Path) -> None:

@@ -121,6 +121,16 @@ def test_a_zone_that_stops_serving_leaves_the_set_after_enough_others_served(pen
     assert zones == [([], ["a"]), (["a"], ["a", "b"]), (["a", "b"], ["b"])]
 
 
+def test_what_a_cache_answers_is_no_mark_of_a_region(pen):
+    marks = Marks(pen)
+    marks.success(10.0, "download", "east", "a", is_write=False)
+    for n in range(100):
+        marks.success(10.0 + n / 10, "download", "edge", "", is_write=False)
+    marks.success(25.0, "download", "west", "c", is_write=False)
+    found = [(m["from"], m["to"]) for m in pen.lines if m["kind"] == "mark.region"]
+    assert found == [("", "east"), ("east", "west")]
+
+
 class _Half:
     def random(self):
         return 0.5

@@ -168,3 +168,13 @@ def test_what_is_not_an_operation_of_the_traffic_is_not_counted(op: str) -> None
     other = dataclasses.replace(lines[0], labels={**lines[0].labels, "op": op})
     day.change_requests(result=(*lines, other))
     assert agreement(day).because == agreement(Day()).because
+
+
+def test_what_the_edge_answered_never_reached_a_gateway() -> None:
+    day = Day()
+    for offset, second in day.seconds.items():
+        hits = dataclasses.replace(day.cell("download", "edge-", 400), region="edge", zone="")
+        cells = (*second.cells, hits)
+        planned = second.planned + hits.n
+        day.seconds[offset] = dataclasses.replace(second, cells=cells, planned=planned)
+    assert agreement(day).because == agreement(Day()).because

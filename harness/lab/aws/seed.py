@@ -311,6 +311,14 @@ def _records(config: SeedConfig, health_checks: Mapping[str, str]) -> str:
             "ResourceRecords": [{"Value": db_address(PRIMARY_DB, lab.PRIMARY_REGION)}],
         }
     )
+    sets.append(
+        {
+            "Name": f"{lab.EDGE_HOST}.",
+            "Type": "A",
+            "TTL": config.service_ttl_s,
+            "ResourceRecords": [{"Value": config.layout.edge}],
+        }
+    )
     changes = [{"Action": "UPSERT", "ResourceRecordSet": s} for s in sets]
     route53.change_resource_record_sets(zone.resource_id, changes)
     return str(zone.resource_id)

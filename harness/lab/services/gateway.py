@@ -43,6 +43,7 @@ _TO_SERVICE = (
     b"upload-offset",
 )
 _TO_CLIENT = (
+    b"cache-control",
     b"content-type",
     b"etag",
     b"content-range",

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import gevent
 from greenlet import getcurrent
 
+from harness.evidence.model import EDGE
 from harness.load.resolver import Resolver
 from harness.load.wire.connection import Connection
 from harness.load.wire.message import Head, headers_of, request_bytes
@@ -23,7 +24,7 @@ from harness.load.wire.poller import Poller
 from harness.load.wire.upload import COPY_MAX_BYTES, Body
 
 #: Headers by which the service says who served.
-_SERVED = re.compile(rb"\r\nx-served-(region|zone):[ \t]*([^\r\n]*)", re.IGNORECASE)
+_SERVED = re.compile(rb"\r\nx-(served-region|served-zone|cache):[ \t]*([^\r\n]*)", re.IGNORECASE)
 NOBODY = ("", "")
 #: What becomes of the body of an answer.
 DROP, KEEP, HASH = range(3)
@@ -117,9 +118,12 @@ class Exchange:
 def served_by(head: Head) -> tuple[str, str]:
     """``(region, zone)`` in the head of an answer; looked for once per head."""
     if head.note is None:
-        found = {name.lower(): value for name, value in _SERVED.findall(head.raw)}
-        region, zone = found.get(b"region", b""), found.get(b"zone", b"")
-        head.note = (region.strip().decode("latin-1"), zone.strip().decode("latin-1"))
+        found = {name.lower(): value.strip() for name, value in _SERVED.findall(head.raw)}
+        region, zone = found.get(b"served-region", b""), found.get(b"served-zone", b"")
+        head.note = (region.decode("latin-1"), zone.decode("latin-1"))
+        if found.get(b"cache", b"").lower().startswith(b"hit"):
+            # A CDN answered by itself: what else the head says is of long ago.
+            head.note = (EDGE, "")
     served: tuple[str, str] = head.note
     return served
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.load.wire.client import served_by
 from harness.load.wire.message import (
     CHUNKED,
     TO_THE_END,
@@ -197,3 +198,18 @@ def test_what_would_not_be_one_request_is_refused(
 ) -> None:
     with pytest.raises(ValueError):
         request_bytes(method, target, "h", headers)
+
+
+@pytest.mark.parametrize(
+    ("lines", "served"),
+    [
+        (["X-Served-Region: east", "X-Served-Zone: a "], ("east", "a")),
+        (["x-served-region: east", "x-cache: Miss from cloudfront"], ("east", "")),
+        (["x-served-region: east", "X-Cache: RefreshHit from edge"], ("east", "")),
+        # What is in a cache was served by a region once, and not now.
+        (["x-served-region: east", "x-served-zone: a", "X-Cache: Hit from edge"], ("edge", "")),
+        (["content-length: 0"], ("", "")),
+    ],
+)
+def test_who_served_is_told_by_headers(lines: list[str], served: tuple[str, str]) -> None:
+    assert served_by(parse_head(head("Content-Length: 0", *lines))) == served
