@@ -7,6 +7,7 @@ BIN    := $(VENV)/bin
 RATE   ?=
 DEFECT ?=
 PLAN   ?= experiments/gamedays/lab.yaml
+BENCH  ?=
 
 .PHONY: gameday test bench lint clean setup
 .DEFAULT_GOAL := gameday
@@ -27,7 +28,7 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev  ## what the generator and the judge cost, as ratios in one run
-	$(BIN)/python tests/bench/bench.py
+	$(BIN)/python -m tests.bench $(BENCH)
 
 setup: $(VENV)/.dev
 

@@ -27,7 +27,7 @@ from typing import Any
 import asyncpg
 
 from harness.errors import LabError
-from harness.lab import binaries, proc
+from harness.lab import binaries, debian, proc
 from harness.lab.part import HINT_LOG, Part, poll_until, signal_all, write_atomically
 
 USER = "lab"
@@ -429,7 +429,7 @@ async def _template(log: Path) -> Path:
         text=True,
         check=True,
     ).stdout.split()[2]
-    folder = binaries.cache_dir() / "postgres"
+    folder = debian.cache_dir() / "postgres"
     folder.mkdir(exist_ok=True)
     template = folder / f"template-{version}-{'namespace' if _in_namespace() else 'plain'}"
     if not template.exists():

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from harness.errors import LabError
-from harness.lab import binaries
+from harness.lab import binaries, debian
 
 APT = """#!/bin/sh
 echo "$@" >> "$APT_LOG"
 case "$*" in
   *update) [ -n "$APT_UPDATE_FAILS" ] && { echo "E: no route to the archive" >&2; exit 100; }
            touch "$APT_LOG.updated" ;;
+  *simulate*) [ -e "$APT_LOG.updated" ] || [ -z "$APT_NEEDS_UPDATE" ] || exit 100
+           echo "Inst libone (1 here)"; echo "Inst tool (2 here)"; echo "Conf tool" ;;
   *download*) [ -e "$APT_LOG.updated" ] || [ -z "$APT_NEEDS_UPDATE" ] || exit 100
            sleep 0.2; : > pkg_1_amd64.deb ;;
 esac
@@ -115,4 +117,21 @@ def test_a_cache_folder_that_cannot_be_made_is_an_error_with_a_way_out(tmp_path,
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(LabError, match="XDG_CACHE_HOME"):
-        binaries.cache_dir()
+        debian.cache_dir()
+
+
+def test_a_tool_is_fetched_with_the_libraries_that_are_not_installed(system, tmp_path):
+    assert debian.not_installed(["tool"], "build it") == ["tool", "libone"]
+    root = debian.unpacked("libone", "build it")
+    assert root == tmp_path / "cache" / "harness" / "debian" / "libone"
+    assert (root / "usr/bin").is_dir()
+    assert not any("install" in call and "simulate" not in call for call in apt_calls(tmp_path))
+
+
+def test_what_apt_does_not_know_is_an_error_with_a_way_out(system, monkeypatch):
+    monkeypatch.setenv("APT_NEEDS_UPDATE", "1")
+    assert debian.not_installed(["tool"], "build it") == ["tool", "libone"]
+    monkeypatch.setenv("APT_UPDATE_FAILS", "1")
+    Path(os.environ["APT_LOG"] + ".updated").unlink()
+    with pytest.raises(LabError, match=r"(?s)tool: no route to the archive.*build it"):
+        debian.not_installed(["tool"], "build it")

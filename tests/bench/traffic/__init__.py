@@ -1,0 +1,1 @@
+"""Locustfiles of the bench; which workload they send is in ``BENCH_WORKLOAD``."""
