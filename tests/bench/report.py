@@ -132,6 +132,13 @@ def _closed(results: Results) -> str:
         )
         for name in against
     ]
+    kernel = [
+        (
+            _title(name),
+            *(_value(_spread(found[w].get(name, []), "kernel_us")) for w in workloads),
+        )
+        for name in names
+    ]
     limits = "\n".join(f"- *{TITLES[w]}.* {LIMITS[w]}" for w in workloads)
     heads = [TITLES[w] for w in workloads]
     return (
@@ -139,6 +146,8 @@ def _closed(results: Results) -> str:
         + _table(("", *heads, "peak MiB"), costs)
         + "\nA core does a million divided by that in a second. As ratios to the engine:\n\n"
         + _table(("CPU of … / engine", *heads), ratios)
+        + "\nOf the µs per request, those in the kernel:\n\n"
+        + _table(("", *heads), kernel)
         + "\nWhat limits each column:\n\n"
         + limits
     )
@@ -299,6 +308,10 @@ def _cost(results: Results, workload: str, name: str) -> str:
     found = Spread.of(list(cpu(results, workload, name).values()))
     computed = found is not None and name not in results["closed"][workload]
     return _value(found) + (" (computed)" if computed else "")
+
+
+def _spread(samples: Iterable[Mapping[str, float]], key: str) -> Spread | None:
+    return Spread.of([sample[key] for sample in samples])
 
 
 def _memory(found: Mapping[str, Any], name: str) -> str:

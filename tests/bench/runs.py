@@ -34,6 +34,7 @@ class Sample:
     """
 
     cpu_us: float
+    kernel_us: float
     rate: float
     cores: float
     target_cores: float
@@ -54,6 +55,7 @@ class Sample:
     def to_json(self) -> dict[str, Any]:
         return {
             "cpu_us": round(self.cpu_us, 2),
+            "kernel_us": round(self.kernel_us, 2),
             "rate": round(self.rate, 1),
             "cores": round(self.cores, 3),
             "target_cores": round(self.target_cores, 3),
@@ -117,6 +119,7 @@ def measure(
     cpu_s = usage_then.cpu_s - usage.cpu_s
     return Sample(
         cpu_us=cpu_s / requests * 1e6,
+        kernel_us=(usage_then.kernel_s - usage.kernel_s) / requests * 1e6,
         rate=requests / took_s,
         cores=cpu_s / took_s,
         target_cores=(served_then.cpu_s - served.cpu_s) / took_s,

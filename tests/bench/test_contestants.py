@@ -152,7 +152,7 @@ def test_no_latencies_have_no_quantiles() -> None:
     ],
 )
 def test_counts_must_agree_but_for_what_was_in_flight(own, uncounted, at_target, agrees) -> None:
-    sample = Sample(1, 1, 1, 1, 1, 0, 1, 1, at_target, Said(own, uncounted_max=uncounted))
+    sample = Sample(1, 1, 1, 1, 1, 1, 0, 1, 1, at_target, Said(own, uncounted_max=uncounted))
     assert (sample.disagreement() == "") is agrees
 
 

@@ -9,26 +9,32 @@ import psutil
 
 
 class Usage(NamedTuple):
-    """CPU seconds (user and system) since the start, and peak resident memory in MiB."""
+    """CPU seconds since the start, in user code and in the kernel; peak resident memory in MiB."""
 
-    cpu_s: float
+    user_s: float
+    kernel_s: float
     peak_mib: float
+
+    @property
+    def cpu_s(self) -> float:
+        """Both together."""
+        return self.user_s + self.kernel_s
 
 
 def of_trees(pids: Iterable[int]) -> Usage:
     """Usage of these processes, their descendants, and those of them that ended already."""
-    cpu_s = peak_mib = 0.0
+    user_s = kernel_s = peak_mib = 0.0
     for pid in pids:
         root = psutil.Process(pid)
         for process in (root, *root.children(recursive=True)):
             try:
                 times = process.cpu_times()
-                cpu_s += times.user + times.system
-                cpu_s += times.children_user + times.children_system
+                user_s += times.user + times.children_user
+                kernel_s += times.system + times.children_system
                 peak_mib += _peak_mib(process.pid)
             except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
                 continue
-    return Usage(cpu_s, peak_mib)
+    return Usage(user_s, kernel_s, peak_mib)
 
 
 def _peak_mib(pid: int) -> float:
