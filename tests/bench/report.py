@@ -47,9 +47,10 @@ LIMITS = {
     "large": "Copying, for those that read the body. The engine has the kernel drop it where "
     "nobody looks at it (`MSG_TRUNC`), and checks its length; a plain task is given the body, so "
     "it is read.",
-    "upload": "Copying, for those that write it from memory. Declared bodies are sent from a file "
-    "by the kernel (`sendfile`); a plain task hands over bytes, which the kernel copies. Either "
-    "way a body does not fit into a socket at once: it goes in pieces, each with its own event.",
+    "upload": "The kernel. The target copies the body out of its socket; what is left to the "
+    "generator is to fill that socket and to wake the target. Declared bodies go from a file by "
+    "one `sendfile`, without a copy; a plain task's bytes, and those of the others, are copied "
+    "once more.",
     "mix": "The sum of the three by their shares. wrk's is computed so from its own three: its "
     "only way to mix is a script, which copies each upload's body once more.",
     "tls": "Encryption in OpenSSL, the same for all. Without TLS in the kernel neither `sendfile` "
