@@ -203,7 +203,8 @@ def test_a_wrong_length_is_seen_by_ours_and_by_stock(contestant, tmp_path) -> No
         server.server_close()
     said = contestant.said(run, "")
     assert said.requests is not None
-    assert 20 <= said.requests <= handler.served <= said.requests + said.uncounted_max
+    assert handler.served >= 20
+    assert said.requests <= handler.served <= said.requests + said.uncounted_max
     # Every odd one, the one that was cut off in the end perhaps not counted.
     assert abs(said.failures - said.requests / 2) <= 1
     if isinstance(contestant, Declared):
