@@ -23,16 +23,38 @@ from harness.clock import Clock
 END = "source.end"
 
 
+def record_of(
+    source: str, seq: int, clock: Clock, kind: str, t: float | None, data: dict[str, Any]
+) -> dict[str, Any]:
+    """The line number ``seq`` of ``source``, as an object. ``t`` None: the clock's wall instant."""
+    return {
+        "source": source,
+        "seq": seq,
+        "t": round(clock.wall_s() if t is None else t, 6),
+        "m": round(clock.monotonic_s(), 6),
+        "kind": kind,
+        **data,
+    }
+
+
+def text_of(record: dict[str, Any]) -> str:
+    """The line as it is written, without its end."""
+    return json.dumps(record, separators=(",", ":"))
+
+
 class Journal:
     """One source's pen on a JSON-lines file. Safe to share between threads."""
 
-    def __init__(self, path: Path, source: str, clock: Clock, *, fsync: bool = False) -> None:
+    def __init__(
+        self, path: Path, source: str, clock: Clock, *, fsync: bool = False, seq: int = 0
+    ) -> None:
+        """``seq``: the number of the first line, for a pen that goes on where another ended."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._source = source
         self._clock = clock
         self._fsync = fsync
-        self._seq = 0
+        self._seq = seq
         self._lock = threading.Lock()
 
     def write(self, kind: str, /, *, t: float | None = None, **data: Any) -> dict[str, Any]:
@@ -42,15 +64,8 @@ class Journal:
         what that means (a fault whose undo record fails is not made).
         """
         with self._lock:
-            record = {
-                "source": self._source,
-                "seq": self._seq,
-                "t": round(self._clock.wall_s() if t is None else t, 6),
-                "m": round(self._clock.monotonic_s(), 6),
-                "kind": kind,
-                **data,
-            }
-            line = (json.dumps(record, separators=(",", ":")) + "\n").encode()
+            record = record_of(self._source, self._seq, self._clock, kind, t, data)
+            line = (text_of(record) + "\n").encode()
             written = os.write(self._fd, line)
             if written != len(line):
                 raise OSError(f"short write: {written} of {len(line)} bytes")

@@ -1,5 +1,8 @@
 """Runs Locust as a subprocess and says how it is doing; for the conductor.
 
+One generator is one process. Several are a Locust master with its workers, on this machine
+or, where it listens for them, on others.
+
 Locust's exit code says nothing about the traffic (a run that sent nothing ends with 0),
 so nothing here is decided by it: whether a generator was ready, is alive and ended whole
 is read from the tally file it writes.
@@ -10,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,10 +27,11 @@ from harness.clock import Clock, SystemClock
 from harness.errors import HarnessError
 from harness.evidence import histogram
 from harness.evidence.journal import Journal
-from harness.load import process
+from harness.load import process, relay
 from harness.load.outcome import NOT_SENT, OK
 from harness.load.settings import Settings
 
+LOOPBACK = "127.0.0.1"
 _POLL_S = 0.1
 #: Live figures are over this many of the last whole seconds.
 LIVE_WINDOW_S = 5
@@ -109,6 +114,7 @@ class LoadDriver:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
+        #: a lone generator, or the master and then the workers of this machine
         self._children: list[subprocess.Popen[bytes]] = []
         self._readers: list[TallyReader] = []
         self._logs: list[Path] = []
@@ -136,12 +142,15 @@ class LoadDriver:
         max_in_flight: int | None = None,
         behaviour: Mapping[str, Any] | None = None,
         shape: str = "",
+        listen: tuple[str, int] | None = None,
     ) -> None:
         """Start ``processes`` generators that share one schedule of ``rate`` arrivals/s.
 
         ``shape``: how the rate goes over time up to ``rate``, in words; empty: it does not.
-        ``duration_s`` None: until :meth:`stop`. ``kill_after_s`` is a seeded defect: the
-        generators are killed (SIGKILL) that long after :meth:`wait_ready` returned.
+        ``listen`` (address, port): the generators are not started here but are Locust workers
+        that connect to it. ``duration_s`` None: until :meth:`stop`. ``kill_after_s`` is a
+        seeded defect: the generators are killed (SIGKILL) that long after :meth:`wait_ready`
+        returned.
         ``warm_up_s``: how long a service that does not take the first uploads is asked
         again. ``behaviour``: what differs from the locustfile's, by field of Behaviour.
         Raises LoadFailed when the locustfile does not exist.
@@ -149,25 +158,39 @@ class LoadDriver:
         if not Path(locustfile).is_file():
             raise LoadFailed(f"there is no locustfile {locustfile}", hint="locustfiles/mixed.py")
         self._journal = Journal(run_dir / "history.jsonl", "load", self._clock)
-        for worker in range(processes):
-            settings = Settings(
-                rate=rate,
-                arrivals=arrivals,
-                seed=seed,
-                mix=mix,
-                timeout_s=timeout_s,
-                duration_s=duration_s,
-                run_dir=run_dir.resolve(),
-                dns_server=dns_server,
-                worker=worker,
-                workers=processes,
-                thresholds_s=tuple(thresholds_s),
-                warm_up_s=warm_up_s,
-                max_in_flight=max_in_flight,
-                behaviour=behaviour or {},
-                shape=shape,
-            )
-            self._spawn(run_dir, Path(locustfile), service_url, settings)
+        settings = Settings(
+            rate=rate,
+            arrivals=arrivals,
+            seed=seed,
+            mix=mix,
+            timeout_s=timeout_s,
+            duration_s=duration_s,
+            run_dir=run_dir.resolve(),
+            dns_server=dns_server,
+            thresholds_s=tuple(thresholds_s),
+            warm_up_s=warm_up_s,
+            max_in_flight=max_in_flight,
+            behaviour=behaviour or {},
+            shape=shape,
+        )
+        argv = ["-f", str(locustfile), "--headless", "--host", service_url]
+        argv += ["--users", "1", "--only-summary"]
+        logs = run_dir / "logs"
+        if processes == 1 and listen is None:
+            self._spawn(logs / "load-w0.log", argv, settings.environment())
+        else:
+            host, port = listen or (LOOPBACK, _free_port())
+            master = ["--master", "--expect-workers", str(processes)]
+            master += ["--master-bind-host", host, "--master-bind-port", str(port)]
+            self._spawn(logs / "load-master.log", argv + master, settings.environment())
+            worker = ["-f", str(locustfile), "--worker"]
+            worker += ["--master-host", host, "--master-port", str(port)]
+            for n in range(processes if listen is None else 0):
+                self._spawn(logs / f"load-worker-{n}.log", worker, {})
+        self._readers = [
+            TallyReader(run_dir / relay.tally_file(settings.of_worker(n, processes).worker_name))
+            for n in range(processes)
+        ]
         self._journal.write("load.start", workers=processes, rate=rate)
         self._kill_after_s = kill_after_s
 
@@ -199,7 +222,7 @@ class LoadDriver:
             self._clock.sleep(_POLL_S)
 
     def alive(self) -> bool:
-        """Whether every generator process runs."""
+        """Whether every process started here runs."""
         return bool(self._children) and all(c.poll() is None for c in self._children)
 
     def latest(self) -> LiveFigures:
@@ -226,10 +249,12 @@ class LoadDriver:
         """
         if self._killer is not None:
             self._killer.cancel()
+        give_up_m = self._clock.monotonic_s() + deadline_s
         for child in self._children:
             _signal(child, signal.SIGCONT)
+        # The first is alone, or the master: it ends the others when it has their evidence.
+        for child in self._children[:1]:
             _signal(child, signal.SIGTERM)
-        give_up_m = self._clock.monotonic_s() + deadline_s
         for child in self._children:
             try:
                 child.wait(max(0.0, give_up_m - self._clock.monotonic_s()))
@@ -252,18 +277,14 @@ class LoadDriver:
         self._journal.close()
         self._journal = None
 
-    def _spawn(self, run_dir: Path, locustfile: Path, service_url: str, settings: Settings) -> None:
-        name = settings.worker_name
-        log = run_dir / "logs" / f"load-{name}.log"
-        argv = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless"]
-        argv += ["--host", service_url, "--users", "1", "--only-summary"]
+    def _spawn(self, log: Path, argv: list[str], environment: Mapping[str, str]) -> None:
         # The child must find the harness wherever it is started from.
         package = str(Path(harness.__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
-        env = {**settings.environment(), "PYTHONPATH": path}
+        env = {**environment, "PYTHONPATH": path}
+        argv = [sys.executable, "-m", "locust", *argv]
         self._children.append(process.spawn(argv, log=log, env=env))
         self._logs.append(log)
-        self._readers.append(TallyReader(run_dir / "tallies" / f"{name}.jsonl"))
 
     def _poll(self) -> None:
         for reader in self._readers:
@@ -278,6 +299,12 @@ class LoadDriver:
     def _kill(self) -> None:
         for child in self._children:
             _signal(child, signal.SIGKILL)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
 
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
@@ -37,6 +38,8 @@ from harness.load.wire.poller import Poller, Ticker
 log = logging.getLogger(__name__)
 
 FLUSH_S = 1.0
+#: Between "begin" and the first arrival: it can be on time too.
+HEAD_START_S = 0.02
 #: Beyond the timeout, for answers that arrive in the last moment to be counted.
 DRAIN_GRACE_S = 0.5
 WARM_UP_AT_ONCE = 4
@@ -105,9 +108,14 @@ class Engine:
         tally: Tally,
         marks: Marks,
         on_finished: Callable[[str, str, float, int, str], None] | None = None,
+        begin_at: Callable[[Event], float | None] | None = None,
     ) -> None:
         """``on_finished`` is told of each call: operation, method, latency in seconds, size in
-        bytes, error or ``""``. It costs more than the call; None where nobody listens."""
+        bytes, error or ``""``. It costs more than the call; None where nobody listens.
+
+        ``begin_at`` is called after the warm-up and returns the wall instant at which the
+        schedule begins, None if it shall not; it returns when the event is set. By default
+        the schedule begins at once."""
         self.settings = settings
         self.done = Event()
         self._traffic = traffic
@@ -127,6 +135,13 @@ class Engine:
         self._tally = tally
         self._marks = marks
         self._on_finished = on_finished
+        self._begin_at = begin_at or (lambda stop: clock.wall_s() + HEAD_START_S)
+        #: Nothing of the schedule is sent later than this monotonic instant. For ever, where
+        #: nobody else would count what this process left undone.
+        self.lease_m = float("inf")
+        #: whether the rest of the schedule was left to others; see :meth:`abandon`
+        self.left = False
+        self._drains = True
         self._choice = random.Random(f"operations:{settings.seed}:{settings.worker}").random
         #: flights without a connection: those that wait for something else
         self.waiting: set[Flight] = set()
@@ -138,7 +153,7 @@ class Engine:
         # Of the schedule, once it runs.
         self._offsets: Iterator[float] = iter(())
         self._next_s: float | None = None
-        self._start_m = self._start_t = 0.0
+        self._start_m = self._start_t = self._cpu_s = 0.0
         self._ticker: Ticker | None = None
         self._exact = True
 
@@ -162,6 +177,17 @@ class Engine:
         self._stop.set()
         self._over.set()
         self.done.wait()
+
+    def abandon(self, *, drain: bool) -> None:
+        """Stop here and leave the rest of the schedule for others to count; returns at once.
+
+        ``drain`` False: what is in flight is given up as well. The tally is written up and
+        left open.
+        """
+        self.left = True
+        self._drains = drain
+        self._stop.set()
+        self._over.set()
 
     # ---- warm-up ------------------------------------------------------------------------
 
@@ -214,9 +240,12 @@ class Engine:
         curve = settings.planned
         schedule = Schedule(curve, settings.arrivals, settings.seed, settings.duration_s)
         rate = curve.peak / settings.workers
-        # Some milliseconds of head start: the first arrival can be on time too.
-        self._start_m = self._clock.monotonic_s() + 0.02
-        self._start_t = round(self._clock.wall_s() + 0.02, 6)
+        begin_t = self._begin_at(self._stop)
+        if begin_t is None:
+            return
+        self._start_t = round(begin_t, 6)
+        self._start_m = self._clock.monotonic_s() + self._start_t - self._clock.wall_s()
+        self._cpu_s = time.process_time()
         self._tally.start(
             worker=settings.worker_name,
             rate=rate,
@@ -248,13 +277,21 @@ class Engine:
             ticker.close()
             self._next_s = None
             unfinished = self._drain(helpers)
-            self._tally.end(
-                unfinished=unfinished, **self._connection_counts(), **self._traffic.about()
-            )
+            if self.left:
+                self._flush()
+            else:
+                self._tally.end(
+                    unfinished=unfinished,
+                    **self._cpu(),
+                    **self._connection_counts(),
+                    **self._traffic.about(),
+                )
 
     def _run_closed(self) -> None:
         """So many at once, each following the last, until time is up."""
-        for _ in range(self.settings.closed // self.settings.workers or 1):
+        settings = self.settings
+        self._stop.wait(max(0.0, self._start_m - self._clock.monotonic_s()))
+        for _ in range(len(range(settings.worker, settings.closed, settings.workers))):
             self._arrive(self._clock.wall_s(), self.now())
         if self.settings.duration_s is not None:
             self._stop.wait(self.settings.duration_s)
@@ -270,9 +307,12 @@ class Engine:
 
     def _send_due(self) -> None:
         """The timer went off (in the hub): send every arrival whose instant has come."""
+        now = self._poller.now
         if self._stop.is_set():
             return
-        now = self._poller.now
+        if now() > self.lease_m:
+            self.abandon(drain=False)
+            return
         start_m, start_t = self._start_m, self._start_t
         offset_s = self._next_s
         while offset_s is not None and start_m + offset_s <= now():
@@ -306,7 +346,7 @@ class Engine:
 
     def _follow(self) -> None:
         """Closed loop: one is over, so the next begins."""
-        if not self._over.is_set() and not self._stop.is_set():
+        if not self._over.is_set() and not self._stop.is_set() and self.now() <= self.lease_m:
             self._arrive(self._clock.wall_s(), self.now())
 
     def count(
@@ -350,6 +390,8 @@ class Engine:
         """
         give_up_m = self._clock.monotonic_s() + self.settings.timeout_s + DRAIN_GRACE_S
         while self._tally.sums.in_flight and self._clock.monotonic_s() < give_up_m:
+            if not self._drains:
+                break
             gevent.sleep(0.01)
         gevent.killall(helpers)
         unfinished = [*self.waiting, *self.origin.owners()]
@@ -362,7 +404,15 @@ class Engine:
     def _flush_often(self) -> None:
         while True:
             gevent.sleep(FLUSH_S - self._clock.wall_s() % FLUSH_S)
-            self._tally.flush()
+            self._flush()
+
+    def _flush(self) -> None:
+        self._tally.flush(**self._cpu())
+
+    def _cpu(self) -> dict[str, float]:
+        """Processor seconds of this process since the last line that told them."""
+        before_s, self._cpu_s = self._cpu_s, time.process_time()
+        return {"cpu_s": round(self._cpu_s - before_s, 6)}
 
     def _keep_house(self) -> None:
         while True:

@@ -6,6 +6,7 @@ variables or nothing at all.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -43,6 +44,7 @@ class Settings:
     shape: str = ""
     run_dir: Path | None = None
     dns_server: str | None = None
+    #: which of how many generator processes this is; the master of several says so
     worker: int = 0
     workers: int = 1
     thresholds_s: tuple[float, ...] = (0.2,)
@@ -81,11 +83,15 @@ class Settings:
         """The rate over time, of all workers together."""
         return parse_rate(self.shape) if self.shape else constant(self.rate)
 
+    def of_worker(self, worker: int, workers: int) -> Settings:
+        """These settings for process ``worker`` (from 0) of ``workers``."""
+        return dataclasses.replace(self, worker=worker, workers=workers)
+
     def environment(self) -> dict[str, str]:
         """The variables from which :func:`from_environment` makes this value again.
 
         The login is left out: a child process inherits it from the environment it was
-        given in, and it is written nowhere.
+        given in, and it is written nowhere. So is which worker it is for.
         """
         return {
             "RATE": self.shape or str(self.rate),
@@ -97,8 +103,6 @@ class Settings:
             "CLOSED": str(self.closed or ""),
             "HARNESS_RUN_DIR": str(self.run_dir or ""),
             "HARNESS_DNS": self.dns_server or "",
-            "HARNESS_WORKER": str(self.worker),
-            "HARNESS_WORKERS": str(self.workers),
             "HARNESS_THRESHOLDS": ",".join(str(s) for s in self.thresholds_s),
             "HARNESS_MAX_IN_FLIGHT": "" if self.max_in_flight is None else str(self.max_in_flight),
             "HARNESS_CONNECTION_AGE": str(self.connection_age_s),
@@ -133,8 +137,6 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         closed=reader.whole("CLOSED", 0),
         run_dir=Path(env["HARNESS_RUN_DIR"]) if reader.text("HARNESS_RUN_DIR") else None,
         dns_server=reader.text("HARNESS_DNS") or None,
-        worker=reader.whole("HARNESS_WORKER", default.worker),
-        workers=reader.whole("HARNESS_WORKERS", default.workers),
         thresholds_s=(
             tuple(reader.parse("HARNESS_THRESHOLDS", part) for part in thresholds.split(","))
             if thresholds

@@ -93,9 +93,11 @@ class Tally:
         pen: Pen,
         thresholds_s: Sequence[float],
         on_counted: Callable[[int, list[CellView]], None] = lambda second, cells: None,
+        sums: TallySums | None = None,
     ) -> None:
-        """``on_counted`` is told at each flush what was counted of each second."""
-        self.sums = TallySums()
+        """``on_counted`` is told at each flush what was counted of each second; ``sums`` are
+        those of a tally that this one goes on with."""
+        self.sums = sums or TallySums()
         self._on_counted = on_counted
         self._pen = pen
         self._thresholds_s = tuple(thresholds_s)
@@ -173,7 +175,7 @@ class Tally:
         self.sums.sent -= 1
         self.not_sent(planned_t, op, error)
 
-    def flush(self) -> None:
+    def flush(self, **about: Any) -> None:
         """Write what was counted since the last flush as one line."""
         seconds, self._seconds = self._seconds, {}
         lateness, self._lateness = self._lateness, {}
@@ -184,6 +186,7 @@ class Tally:
             seconds={str(t): self._second_json(s) for t, s in sorted(seconds.items())},
             lateness=histogram.to_json(lateness),
             in_flight=self.sums.in_flight,
+            **about,
         )
 
     def end(self, *, unfinished: int = 0, **about: Any) -> None:

@@ -28,19 +28,25 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import gevent
+from gevent.event import Event
 from locust import User, constant, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
+from locust.runners import MasterRunner, Runner, WorkerRunner
 
 from harness.clock import Clock, SystemClock
 from harness.errors import HarnessError, PlanInvalid
 from harness.evidence.journal import Journal
+from harness.load import relay
 from harness.load.declare import Bound, Declared, delete, get, post, put
+from harness.load.distributed import begin_fleet, follow, lead
 from harness.load.engine import Engine, Takeoff, Traffic
+from harness.load.fleet import Fleet
 from harness.load.flights import DeclaredFlight, Flight, NothingToSend, StepsFlight
 from harness.load.fold import Fold
 from harness.load.ledger import Ledger
 from harness.load.marks import Marks
+from harness.load.member import MakePen, Member
 from harness.load.outcome import Outcome
 from harness.load.plain import PlainTraffic
 from harness.load.resolver import Resolver
@@ -82,6 +88,7 @@ _OPTIONS = {
     "seed": ("SEED", "seed of arrivals, operations and contents (default 0)"),
     "mix": ("MIX", "shares of the operations, such as download=70,upload=30"),
     "closed": ("CLOSED", "instead of a rate: so many at once, each following the last"),
+    "run_dir": ("HARNESS_RUN_DIR", "folder in which evidence is written (default: none is)"),
     "timeout": ("TIMEOUT", "seconds after its planned instant a request has failed (default 5)"),
 }
 _WEIGHT = "harness_operation_weight"
@@ -154,7 +161,7 @@ class FileServiceUser(OpenLoopUser):
 
     def bring(self, settings: Settings, http: HttpClient, clock: Clock) -> Workload:
         name = settings.worker_name
-        ledger = Ledger(_pen(settings, f"ledger/{name}.jsonl", f"ledger/{name}"))
+        ledger = Ledger(pen_of(settings)(relay.ledger_file(name), f"ledger/{name}"))
         # Runs must not meet each other's objects: milliseconds of the start are in each id.
         run_tag = format(int(time.time() * 1000), "x")
         return Workload(settings, http, clock, ledger, run_tag, self.behaviour)
@@ -182,18 +189,23 @@ def _stepped(name: str, steps: Callable[[Any], Steps[Outcome]], traffic: Any) ->
 
 def host_engine(user: Any) -> None:
     """Send the schedule of ``user``'s class, as the one engine of this process; never returns."""
-    try:
-        _engine_of(user).done.wait()
-    except HarnessError as error:
-        _give_up(user.environment, error)
+    if _Running.member is None:  # a worker's engine needs no user
+        try:
+            _engine_of(user).done.wait()
+        except HarnessError as error:
+            _give_up(user.environment, error)
     while True:  # until Locust stops this user
         gevent.sleep(1.0)
 
 
 class _Running:
-    """The one engine of this process, per test."""
+    """The one engine of this process, per test; its part where there are several processes."""
 
     engine: ClassVar[Engine | None] = None
+    member: ClassVar[Member | None] = None
+    fleet: ClassVar[Fleet | None] = None
+    #: how evidence is written, where that is not simply into the run folder
+    pens: ClassVar[MakePen | None] = None
 
 
 def _engine_of(user: Any) -> Engine:
@@ -230,10 +242,16 @@ def _give_up(environment: Environment, error: HarnessError) -> None:
         gevent.spawn(environment.runner.quit)
 
 
-def build_engine(user: Any) -> Engine:
+def build_engine(
+    user: Any,
+    settings: Settings | None = None,
+    clock: Clock | None = None,
+    begin_at: Callable[[Event], float | None] | None = None,
+) -> Engine:
     """An engine for this user's operations, with what the environment says."""
-    settings = settings_for(user.environment)
-    clock = SystemClock()
+    settings = settings or settings_for(user.environment)
+    clock = clock or SystemClock()
+    pen = pen_of(settings)
     host = user.environment.host or user.host
     if not host:
         raise PlanInvalid("no host to send to", hint="--host http://…, or host in the user class")
@@ -253,12 +271,13 @@ def build_engine(user: Any) -> Engine:
         poller=poller,
         clock=clock,
         tally=Tally(
-            _pen(settings, f"tallies/{name}.jsonl", f"tally/{name}"),
+            pen(relay.tally_file(name), f"tally/{name}"),
             settings.thresholds_s,
             telling.counted,
         ),
-        marks=Marks(_pen(settings, "history.jsonl", f"load/{name}")),
+        marks=Marks(pen(relay.HISTORY, f"load/{name}")),
         on_finished=telling.finished if telling.has_listeners else None,
+        begin_at=begin_at,
     )
     telling.fold.methods = engine.methods
     return engine
@@ -282,10 +301,15 @@ def settings_for(environment: Environment) -> Settings:
     return from_environment({**os.environ, **given})
 
 
-def _pen(settings: Settings, file: str, source: str) -> Pen:
-    if settings.run_dir is None:
-        return NoPen()
-    return Journal(settings.run_dir / file, source, SystemClock())
+def pen_of(settings: Settings) -> MakePen:
+    """How evidence is written: ``pen(file inside the run folder, source)``."""
+
+    def pen(file: str, source: str) -> Pen:
+        if settings.run_dir is None:
+            return NoPen()
+        return Journal(settings.run_dir / file, source, SystemClock())
+
+    return _Running.pens or pen
 
 
 class RequestFailed(Exception):
@@ -322,7 +346,8 @@ class _Telling:
 def _add_options(parser: LocustArgumentParser) -> None:
     group = parser.add_argument_group("Open-loop traffic")
     for name, (variable, text) in _OPTIONS.items():
-        group.add_argument(f"--{name}", default="", help=f"{text}; or set {variable}")
+        flag = f"--{name.replace('_', '-')}"
+        group.add_argument(flag, default="", help=f"{text}; or set {variable}")
 
 
 @events.init.add_listener
@@ -331,8 +356,50 @@ def _look_at_the_clock(**_: Any) -> None:
     gevent.get_hub().loop.update_now()
 
 
+@events.init.add_listener
+def _take_part(environment: Environment, runner: Runner, **_: Any) -> None:
+    """Under a master there is one schedule for all workers; see :mod:`harness.load.fleet`."""
+    if isinstance(runner, MasterRunner):
+        _Running.fleet = lead(environment, runner)
+    elif isinstance(runner, WorkerRunner):
+        _Running.member = follow(environment, runner)
+
+
+@events.test_start.add_listener
+def _begin(environment: Environment, **_: Any) -> None:
+    classes = sorted(
+        (c for c in environment.user_classes if issubclass(c, OpenLoopUser)),
+        key=lambda found: found.__name__,
+    )
+    if not classes:
+        return
+    if _Running.fleet is not None:
+        begin_fleet(_Running.fleet, environment, settings_for(environment))
+    elif _Running.member is not None:
+
+        def make_engine(
+            settings: Settings,
+            clock: Clock,
+            begin_at: Callable[[Event], float | None],
+            pens: MakePen,
+        ) -> Engine:
+            _Running.pens = pens
+            return build_engine(classes[0](environment), settings, clock, begin_at)
+
+        _Running.member.begin(make_engine)
+
+
 @events.test_stopping.add_listener
 def _finish(**_: Any) -> None:
     """Locust is about to stop its users: end the schedule and wait for the evidence."""
-    if _Running.engine is not None:
-        _Running.engine.finish()
+    for running in (_Running.fleet, _Running.member, _Running.engine):
+        if running is not None:
+            running.finish()
+
+
+@events.quitting.add_listener
+def _finish_first(**_: Any) -> None:
+    """Locust is ending, and next tells its master so: let the evidence get there before."""
+    for running in (_Running.fleet, _Running.member):
+        if running is not None:
+            running.finish()

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 
 from harness.evidence import histogram
-from harness.evidence.model import Gap
+from harness.evidence.model import Event, Gap
 from harness.verdict.case import BEAT_SILENCE_S, Case
 from harness.verdict.model import Finding, Measured, Outcome
 
@@ -104,7 +104,41 @@ def _load_gaps(case: Case) -> Iterable[Gap]:
     finished = len(ended) if isinstance(ended, list) else ended
     if isinstance(finished, int) and finished < int(number):
         yield Gap("load", "end", None, f"{finished} of {number} workers ended by themselves")
+    yield from _fleet_gaps(case)
     yield from _tally_sums(case)
+
+
+def _fleet_gaps(case: Case) -> Iterable[Gap]:
+    """What the master of several generators said of them.
+
+    One that left in order has no gap: it accounted for all it took up, and what it did not send
+    is counted as not sent.
+    """
+    for event in case.evidence.of_kind("worker.lost"):
+        worker = event.text("worker")
+        detail = (
+            f"worker {worker} was lost ({event.text('why')}): what it sent last is not known, "
+            "the rest of its share was not sent"
+        )
+        yield Gap(f"load/{worker}", "lost", None, detail)
+    for event in case.evidence.of_kind("worker.failed", "worker.returned"):
+        worker = event.text("worker")
+        detail = f"worker {worker}: {event.kind.removeprefix('worker.')} {event.text('why')}"
+        yield Gap(f"load/{worker}", event.kind, None, detail.strip())
+    for event in case.evidence.of_kind("worker.clock"):
+        yield from _clock_gap(event)
+
+
+def _clock_gap(event: Event) -> Iterable[Gap]:
+    source = f"load/{event.text('worker')}"
+    figures = [event.data.get(key) for key in ("drift_s", "uncertainty_s", "bound_s")]
+    if not all(isinstance(figure, (int, float)) for figure in figures):
+        yield Gap(source, "clock", None, "its clock was not compared with the master's")
+        return
+    drift_s, uncertainty_s, bound_s = (float(figure) for figure in figures if figure is not None)
+    if not abs(drift_s) + uncertainty_s <= bound_s:
+        detail = f"its clock is off by {drift_s:.3f} s ± {uncertainty_s:.3f} s, at most {bound_s:g}"
+        yield Gap(source, "clock", None, detail)
 
 
 def _tally_sums(case: Case) -> Iterable[Gap]:

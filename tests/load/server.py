@@ -67,6 +67,8 @@ class StandIn:
         self.files: dict[str, tuple[bytes, str]] = {}
         self.requests: Counter[str] = Counter()
         self.connections = 0
+        #: monotonic instant of the last request but for a token
+        self.last_request_m = 0.0
         self.uploads = 0
         #: uploads in parts: path → (id, content type, length, bytes so far)
         self.begun: dict[str, tuple[str, str, int, bytes]] = {}
@@ -128,6 +130,8 @@ class StandIn:
         headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in head[1:] if line)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         self.requests[method] += 1
+        if target != "/v1/token":
+            self.last_request_m = time.monotonic()
         faults = self.faults
         hit = target != "/v1/token" and (faults.methods is None or method in faults.methods)
         if hit and faults.hang:

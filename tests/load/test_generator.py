@@ -108,6 +108,7 @@ def test_two_processes_plan_exactly_the_schedule_and_end_by_themselves(drive, tm
     tallies = Tallies(tmp_path)
     schedule = Schedule(parse_rate(shape), "poisson", 7, duration_s=3)
     expected: Counter[int] = Counter()
+    assert len({start["start_t"] for start in tallies.of("tally.start")}) == 1
     for worker, start in enumerate(tallies.of("tally.start")):
         assert start["rate"] == 75
         expected.update(int(start["start_t"] + s) for s in schedule.share_s(worker, 2))
@@ -123,7 +124,7 @@ def test_two_processes_plan_exactly_the_schedule_and_end_by_themselves(drive, tm
     end = next(line for line in history if line["kind"] == "load.end")
     assert end["workers_ended"] == 2
     ended = {line["source"] for line in history if line["kind"] == "source.end"}
-    assert ended == {line["source"] for line in history} == {"load", "load/w0", "load/w1"}
+    assert ended == {line["source"] for line in history} == {"load", "fleet", "load/w0", "load/w1"}
     marks = [line for line in history if line["kind"] == "mark.region"]
     assert {(mark["from"], mark["to"]) for mark in marks} == {("", "us-east-1")}
 

@@ -22,8 +22,6 @@ def test_settings_survive_the_environment():
         duration_s=12.25,
         run_dir=Path("runs/x"),
         dns_server="127.1.0.53:5353",
-        worker=1,
-        workers=2,
         thresholds_s=(0.2, 0.05),
         warm_up_s=3.0,
         behaviour={"verify": 0.1, "hot_objects": 3},

@@ -186,6 +186,43 @@ def test_a_generator_that_was_killed_half_way_is_unknown_about_the_rest() -> Non
     ends(verdict, UNKNOWN, 111, "no tally.end", "generator stopped?")
 
 
+def test_a_generator_that_was_lost_is_unknown_though_its_share_is_counted() -> None:
+    day = Day()
+    day.say("fleet", 30, "worker.lost", worker="w1", why="not heard of for 2.6 s")
+    ends(judged(day), UNKNOWN, 111, "worker w1 was lost (not heard of for 2.6 s)")
+
+
+def test_a_generator_that_left_in_order_is_no_gap() -> None:
+    day = Day()
+    day.say("fleet", 30, "worker.left", worker="w0", why="it was stopped")
+    ends(judged(day), PASS, 0)
+
+
+def test_a_generator_that_came_back_may_have_sent_twice() -> None:
+    day = Day()
+    day.say("fleet", 30, "worker.returned", worker="w1")
+    ends(judged(day), UNKNOWN, 111, "worker w1: returned")
+
+
+@pytest.mark.parametrize(
+    ("compared", "says"),
+    [
+        ({"drift_s": 0.02, "uncertainty_s": 0.03, "bound_s": 0.05}, ""),
+        ({"drift_s": -0.04, "uncertainty_s": 0.02, "bound_s": 0.05}, "off by -0.040 s ± 0.020 s"),
+        ({"drift_s": 0.0, "uncertainty_s": 0.06, "bound_s": 0.05}, "off by 0.000 s ± 0.060 s"),
+        ({"drift_s": float("nan"), "uncertainty_s": 0.0, "bound_s": 0.05}, "off by nan"),
+        ({"bound_s": 0.05}, "not compared"),
+    ],
+)
+def test_a_generator_whose_clock_may_be_off_is_unknown(compared: dict, says: str) -> None:
+    day = Day()
+    day.say("fleet", 30, "worker.clock", worker="w0", **compared)
+    if says:
+        ends(judged(day), UNKNOWN, 111, says)
+    else:
+        ends(judged(day), PASS, 0)
+
+
 def test_a_fault_that_does_not_read_back_never_landed_whatever_the_figures() -> None:
     verdict = judged(Day(landed=False))
     ends(verdict, UNKNOWN, 111, "fault never landed: read back, it does not hold")
