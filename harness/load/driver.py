@@ -179,7 +179,7 @@ class LoadDriver:
         if processes == 1 and listen is None:
             self._spawn(logs / "load-w0.log", argv, settings.environment())
         else:
-            host, port = listen or (LOOPBACK, _free_port())
+            host, port = listen or (LOOPBACK, free_port())
             master = ["--master", "--expect-workers", str(processes)]
             master += ["--master-bind-host", host, "--master-bind-port", str(port)]
             self._spawn(logs / "load-master.log", argv + master, settings.environment())
@@ -301,8 +301,11 @@ class LoadDriver:
             _signal(child, signal.SIGKILL)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port nobody listens on."""
     with socket.socket() as probe:
+        # Connections that are over keep their port for a minute; they do not keep us from it.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 

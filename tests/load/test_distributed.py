@@ -20,7 +20,7 @@ from harness.evidence.lines import read_lines
 from harness.evidence.model import TallyCell, WorkerTally
 from harness.evidence.traffic import read_tally
 from harness.load.arrivals import Schedule
-from harness.load.driver import _free_port
+from harness.load.driver import free_port
 from harness.plan.rates import constant
 
 from .server import StandIn
@@ -48,7 +48,7 @@ class Processes:
     def __init__(self, folder: Path, server: StandIn) -> None:
         self.run_dir = folder / "run"
         self.run_dir.mkdir()
-        self.port = _free_port()
+        self.port = free_port()
         self._folder = folder
         self._server = server
         self._all: list[subprocess.Popen] = []
@@ -126,7 +126,7 @@ def processes(tmp_path, server):
 def test_planned_is_sent_is_counted_at_the_server_and_in_all_that_locust_shows(
     processes, server, tmp_path
 ):
-    web_port = _free_port()
+    web_port = free_port()
     options = ["--autostart", "--web-host", "127.0.0.1", "--web-port", str(web_port)]
     options += ["--processes", "2", "--csv", "stats", "--json-file", "stats"]
     options += ["--master-bind-port", str(processes.port), "--master-port", str(processes.port)]
