@@ -28,9 +28,10 @@ from harness.load.offset import EXCHANGES_KEPT, Offset, OffsetClock, Offsets, me
 from harness.load.relay import Inbox, Outbox, RelayPen, ledger_file, tally_file
 from harness.load.settings import Settings
 from harness.load.tally import Tally
-from harness.plan.rates import ramp
+from harness.plan.shapes import parse_rate
 
-RAMP = ramp(20, 90, over_s=3)
+SHAPE = "ramp 20/s to 90/s over 3s"
+RAMP = parse_rate(SHAPE)
 
 
 class Worker:
@@ -96,7 +97,7 @@ class Scene:
             lambda why, status: self.failed.append(why),
         )
         self.workers = {name: Worker(self.fleet, name, self.clock) for name in ("a", "b", "c")}
-        given = {"curve": RAMP, "duration_s": 6.0, "seed": 3, "run_dir": run_dir, **settings}
+        given = {"shape": SHAPE, "duration_s": 6.0, "seed": 3, "run_dir": run_dir, **settings}
         self.settings = Settings(**given)
         self.fleet.begin(self.settings, list(self.workers))
 
