@@ -111,7 +111,7 @@ def _programs(fetched: bool) -> tuple[dict[str, programs.Program], list[dict[str
 
 
 def _write(results: dict[str, Any], *, publish: bool) -> None:
-    text = json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    text = _lines(results) + "\n"
     # From what was written: the page is a function of that file.
     page = report.render(json.loads(text))
     BUILD.mkdir(exist_ok=True)
@@ -122,6 +122,18 @@ def _write(results: dict[str, Any], *, publish: bool) -> None:
         json_path.write_text(text)
         page_path.write_text(page)
         print(f"written: {page_path.relative_to(REPO)}", file=sys.stderr)
+
+
+def _lines(value: Any, depth: int = 0) -> str:
+    """JSON with a line for each run, so that two files can be compared."""
+    inner = "\n" + " " * (depth + 1)
+    if isinstance(value, dict) and "cpu_us" not in value:
+        pairs = [f"{json.dumps(k)}: {_lines(v, depth + 1)}" for k, v in sorted(value.items())]
+        return "{" + inner + f",{inner}".join(pairs) + "\n" + " " * depth + "}" if pairs else "{}"
+    if isinstance(value, list) and value and isinstance(value[0], (dict, str)):
+        parts = [_lines(v, depth + 1) for v in value]
+        return "[" + inner + f",{inner}".join(parts) + "\n" + " " * depth + "]"
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,6 @@ class Bound:
     ``value`` None: not measured, because of ``why``. For a spread its median counts.
     """
 
-    item: str
     what: str
     limit: float
     value: Spread | float | None
@@ -92,12 +91,11 @@ def bounds(results: Results) -> list[Bound]:
     """Every bound, in order, with what was measured."""
     missing = {tool["name"]: tool["get"] for tool in results.get("missing", [])}
 
-    def between(item: str, above: str, below: str, workload: str, limit: float, at_most: bool):
+    def between(above: str, below: str, workload: str, limit: float, at_most: bool):
         absent = [name for name in (above, below) if name in missing]
         titles = {EVENT: "ours (declared, event)", FULL: "ours (tasks)", ENGINE: "ours (engine)"}
         names = [titles.get(n, _TITLES.get(n, n)) for n in (above, below)]
         return Bound(
-            item,
             f"{names[0]} / {names[1]}, {_WORKLOADS[workload]}",
             limit,
             ratio(cpu(results, workload, above), cpu(results, workload, below)),
@@ -109,17 +107,17 @@ def bounds(results: Results) -> list[Bound]:
     closed = []
     for ours in (EVENT, FULL):
         closed += [
-            between("1", "fast", ours, "mix", 5.0, False),
-            between("1", ours, "hey", "small", 1.0, True),
-            between("1", "k6", ours, "mix", 4.0, False),
-            between("1", "vegeta", ours, "mix", 2.0, False),
+            between("fast", ours, "mix", 5.0, False),
+            between(ours, "hey", "small", 1.0, True),
+            between("k6", ours, "mix", 4.0, False),
+            between("vegeta", ours, "mix", 2.0, False),
         ]
     closed += [
-        between("1", "fast", ENGINE, "mix", 9.0, False),
-        between("1", ENGINE, "wrk", "small", 1.3, True),
-        between("1", ENGINE, "wrk", "large", 0.8, True),
-        between("1", ENGINE, "wrk", "upload", 0.8, True),
-        between("1", ENGINE, "wrk", "tls", 1.3, True),
+        between("fast", ENGINE, "mix", 9.0, False),
+        between(ENGINE, "wrk", "small", 1.3, True),
+        between(ENGINE, "wrk", "large", 0.8, True),
+        between(ENGINE, "wrk", "upload", 0.8, True),
+        between(ENGINE, "wrk", "tls", 1.3, True),
     ]
     return [
         *closed,
@@ -158,16 +156,15 @@ def _open_bounds(results: Results) -> list[Bound]:
         return float(sample["planned"] - sample["sent"])
 
     return [
-        Bound("2", "10,000/s of the mix, planned − sent", 0, _figure(one, unsent)),
-        Bound("2", "10,000/s, cores used", 0.5, _figure(one, lambda s: s["cores"]), unit="cores"),
+        Bound("10,000/s of the mix, planned − sent", 0, _figure(one, unsent)),
+        Bound("10,000/s, cores used", 0.5, _figure(one, lambda s: s["cores"]), unit="cores"),
         Bound(
-            "2",
             "10,000/s, lateness p99",
             1.0,
             _figure(one, lambda s: s["lateness_ms"]["p99"]),
             unit="ms",
         ),
-        Bound("2", "40,000/s from two workers, planned − sent", 0, _figure(two, unsent)),
+        Bound("40,000/s from two workers, planned − sent", 0, _figure(two, unsent)),
     ]
 
 
@@ -181,10 +178,10 @@ def _freeze_bounds(results: Results) -> list[Bound]:
     if frozen and still:
         p50 = frozen["latency_ms"]["p50"] / still["latency_ms"]["p50"]
     return [
-        Bound("3", "frozen, p95 off the truth by", 10.0, _figure(frozen, off("p95")), unit="%"),
-        Bound("3", "frozen, p99 off the truth by", 2.0, _figure(frozen, off("p99")), unit="%"),
-        Bound("3", "frozen, max off the truth by", 2.0, _figure(frozen, off("max")), unit="%"),
-        Bound("3", "frozen, p50 / p50 without stalls", 2.0, p50, unit="×"),
+        Bound("frozen, p95 off the truth by", 10.0, _figure(frozen, off("p95")), unit="%"),
+        Bound("frozen, p99 off the truth by", 2.0, _figure(frozen, off("p99")), unit="%"),
+        Bound("frozen, max off the truth by", 2.0, _figure(frozen, off("max")), unit="%"),
+        Bound("frozen, p50 / p50 without stalls", 2.0, p50, unit="×"),
     ]
 
 
@@ -196,7 +193,6 @@ def _pace_bounds(results: Results, missing: Mapping[str, str]) -> list[Bound]:
 
     return [
         Bound(
-            "3",
             f"10,000/s, {which}: ours / {other}",
             0.3,
             ratio(quantile(ENGINE, which), quantile(other, which)),
@@ -213,7 +209,6 @@ def _many_bounds(results: Results) -> list[Bound]:
     why = found.get("not_measured", "")
     return [
         Bound(
-            "4",
             f"new connections per request above 10,000, {title}",
             0.0,
             _figure(
@@ -229,4 +224,4 @@ def _many_bounds(results: Results) -> list[Bound]:
 def _own_bounds(results: Results) -> list[Bound]:
     recording = results.get("recording")
     cost = Spread.of([x / 2 for x in recording["request_us"]]) if recording else None
-    return [Bound("6", "recording a duration", 0.3, cost, unit="µs")]
+    return [Bound("recording a duration", 0.3, cost, unit="µs")]

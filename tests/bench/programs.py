@@ -6,12 +6,13 @@ Those that are built from source or come from npm are used where they are on PAT
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import LabError
@@ -121,6 +122,20 @@ def _with_version(program: Program, source: Source) -> Program:
             check=False,
             stdin=subprocess.DEVNULL,
         )
-        found = re.search(r"v?(\d+\.\d[\w.\-]*)", done.stdout + done.stderr)
-        version = found[1] if found else ""
-    return Program(program.path, version, program.environment, program.root)
+        version = _number(done.stdout + done.stderr)
+    return replace(program, version=version or _packaged(program, source))
+
+
+def _packaged(program: Program, source: Source) -> str:
+    """The version of its Debian package, where that can be seen."""
+    for package in source.packages:
+        documents = (program.root or Path("/")) / "usr/share/doc" / package
+        for changes in sorted(documents.glob("changelog.Debian*.gz")):
+            with gzip.open(changes, "rt", errors="replace") as lines:
+                return _number(lines.readline())
+    return ""
+
+
+def _number(text: str) -> str:
+    found = re.search(r"v?(\d+\.\d+[\w.]*)", text)
+    return found[1] if found else ""

@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
+from tests.bench.children import spawn
 from tests.bench.contestants import Contestant, Job, Said
 from tests.bench.target import Counts, Nginx
 from tests.bench.usage import Usage, of_trees
@@ -93,7 +94,7 @@ def measure(
         log = job.folder / "output.log"
         output = stack.enter_context(log.open("w+"))
         children = [
-            stack.enter_context(_Child(argv, {**os.environ, **more}, output, cores))
+            stack.enter_context(_Child(argv, more, output, cores))
             for argv, more in contestant.commands(job)
         ]
         _wait_until(is_ready, nginx, start, children, log)
@@ -135,16 +136,10 @@ def measure(
 class _Child:
     """One process of a contestant, with its own group."""
 
-    def __init__(self, argv: list[str], env: dict[str, str], output: Any, cores: set[int]) -> None:
-        self._process = subprocess.Popen(
-            argv,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-        )
+    def __init__(
+        self, argv: list[str], env: Mapping[str, str], output: IO[str], cores: set[int]
+    ) -> None:
+        self._process = spawn(argv, env, cores, output)
         self.pid = self._process.pid
 
     def __enter__(self) -> _Child:

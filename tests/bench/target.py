@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from harness.errors import LabError
 from tests.bench import programs
+from tests.bench.children import spawn
 from tests.bench.workloads import LARGE, SMALL, UPLOAD
 
 _ECHO = "ngx_http_echo_module.so"
@@ -94,20 +95,11 @@ class Nginx:
         self._lock = threading.Lock()
         self._lay_out()
         self.program = self._usable_program(fetched)
-        self._environment = {**os.environ, **self.program.environment}
         self._child: subprocess.Popen[bytes] | None = None
         self._asking = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
 
     def __enter__(self) -> Nginx:
-        self._child = subprocess.Popen(
-            self._argv(),
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, self._cores),
-        )
+        self._child = spawn(self._argv(), self.program.environment, self._cores)
         give_up = time.monotonic() + _START_S
         while True:
             try:

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.bench.contestants import (
-    OURS,
-    STOCK,
     Autocannon,
-    Declared,
     H2load,
     Hey,
     Job,
     Said,
     Tallied,
-    Tasks,
     Wrk,
     quantiles_ms,
 )
@@ -154,61 +144,3 @@ def test_no_latencies_have_no_quantiles() -> None:
 def test_counts_must_agree_but_for_what_was_in_flight(own, uncounted, at_target, agrees) -> None:
     sample = Sample(1, 1, 1, 1, 1, 1, 0, 1, 1, at_target, Said(own, uncounted_max=uncounted))
     assert (sample.disagreement() == "") is agrees
-
-
-class Short(BaseHTTPRequestHandler):
-    """Answers with one byte less than it should, every other time."""
-
-    protocol_version = "HTTP/1.1"
-    served = 0
-
-    def do_GET(self) -> None:
-        type(self).served += 1
-        body = b"s" * (200 - self.served % 2)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.mark.parametrize("contestant", [OURS[0], OURS[1], OURS[2], STOCK[0]], ids=lambda c: c.name)
-def test_a_wrong_length_is_seen_by_ours_and_by_stock(contestant, tmp_path) -> None:
-    handler = type("Handler", (Short,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    run = Job("small", url, tmp_path, 0.0, connections=1)
-    ((argv, more),) = contestant.commands(run)
-    child = subprocess.Popen(
-        argv,
-        env={**os.environ, **more},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        give_up = time.monotonic() + 20
-        while handler.served < 20 and time.monotonic() < give_up:
-            time.sleep(0.02)
-        child.send_signal(signal.SIGTERM)
-        assert child.wait(20) is not None
-    finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-        server.shutdown()
-        server.server_close()
-    said = contestant.said(run, "")
-    assert said.requests is not None
-    assert handler.served >= 20
-    assert said.requests <= handler.served <= said.requests + said.uncounted_max
-    # Every odd one, the one that was cut off in the end perhaps not counted.
-    assert abs(said.failures - said.requests / 2) <= 1
-    if isinstance(contestant, Declared):
-        assert said.more["locust_requests"] == said.requests
-    if isinstance(contestant, Tasks) or contestant.listen:
-        assert said.more["events"] == said.requests
-        assert said.more["wrong"] == said.failures

@@ -49,11 +49,11 @@ def test_the_mix_of_wrk_is_the_weighted_sum_of_its_single_requests() -> None:
 
 
 def test_a_bound_is_met_not_met_or_not_measured() -> None:
-    assert Bound("1", "x", 1.3, Spread(1.3, 1.0, 2.0)).met is True
-    assert Bound("1", "x", 1.3, 1.31).met is False
-    assert Bound("1", "x", 5.0, 4.9, at_most=False).met is False
-    assert Bound("1", "x", 5.0, 5.0, at_most=False).met is True
-    assert Bound("1", "x", 5.0, None).met is None
+    assert Bound("x", 1.3, Spread(1.3, 1.0, 2.0)).met is True
+    assert Bound("x", 1.3, 1.31).met is False
+    assert Bound("x", 5.0, 4.9, at_most=False).met is False
+    assert Bound("x", 5.0, 5.0, at_most=False).met is True
+    assert Bound("x", 5.0, None).met is None
 
 
 def bound(results: dict, what: str) -> Bound:
