@@ -24,6 +24,9 @@ def plan(plan: Plan) -> None:
         f"traffic: {traffic.shape or f'{traffic.rate:g} arrivals/s'} ({traffic.arrivals}), {mix}; "
         f"{plan.duration_s:.0f} s in all"
     )
+    if traffic.behaviour:
+        said = ", ".join(f"{name} {value:g}" for name, value in traffic.behaviour.items())
+        click.echo(f"  users: {said} (docs/traffic.md)")
     begin_s = 0.0
     for phase in plan.phases:
         what = f"  {plan.fault(phase.fault).experiment}" if phase.kind == "fault" else ""

@@ -13,8 +13,8 @@ Only planned instants and a seed go in: the same schedule has the same users.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from heapq import heappop, heappush, heapreplace
+from collections import deque
+from collections.abc import Iterable, Sequence
 from math import exp
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 #: Spread of the thinking time: the logarithm's standard deviation.
 THINK_SIGMA = 1.0
+#: Who is ready is looked up this often: a thinking time's mean over so many, at least 1 ms.
+TICKS = 512
+TICK_MIN_S = 0.001
 #: Thinking times are drawn from so many equally likely values.
 THINK_VALUES = 2048
 #: Whoever is ready and not called on for so long has left.
@@ -68,12 +71,9 @@ class Visitor:
 def seen_now(stored: StoredObject, before: tuple[StoredObject, ...]) -> tuple[StoredObject, ...]:
     """What a user remembers who sees ``stored`` now and remembered ``before``."""
     # Tuples, since there may be many users and most remember little: nothing is kept for nothing.
-    if not before:
-        return (stored,)
-    if before[0] is stored:
-        return before
-    others = [known for known in before if known is not stored]
-    return (stored, *others[: REMEMBERED - 1])
+    if stored in before:
+        before = tuple([known for known in before if known is not stored])
+    return (stored, *before[: REMEMBERED - 1])
 
 
 class Visitors:
@@ -86,8 +86,13 @@ class Visitors:
         self._accounts = accounts
         self._leave = 1.0 / behaviour.steps
         self._think_s = think_times_s(behaviour.think_s)
-        #: (ready from this instant, its number, who): a heap
-        self._thinking: list[tuple[float, int, Visitor]] = []
+        # A wheel and not a heap: as cheap with many users as with few.
+        self._tick_s = max(TICK_MIN_S, behaviour.think_s / TICKS)
+        self._tick = -1
+        #: tick → users who are ready from it on
+        self._thinking: dict[int, list[Visitor]] = {}
+        self._ready: deque[Visitor] = deque()
+        self._there = 0
         #: sessions begun
         self.begun = 0
         #: most users there at the same time
@@ -95,29 +100,49 @@ class Visitors:
 
     def __len__(self) -> int:
         """How many users are in a session."""
-        return len(self._thinking)
+        return self._there
 
     def next(self, planned_t: float) -> Visitor:
         """Who takes the arrival planned at this instant; call in the order of instants."""
-        thinking = self._thinking
         draw = self._draw
         ends = draw() < self._leave
-        ready_t = planned_t + self._think_s[int(draw() * THINK_VALUES)]
-        while thinking and thinking[0][0] < planned_t - PATIENCE_S:
-            heappop(thinking)
-        if thinking and thinking[0][0] <= planned_t:
-            _, number, visitor = thinking[0]
+        think_s = self._think_s[int(draw() * THINK_VALUES)]
+        tick = int(planned_t / self._tick_s)
+        if tick > self._tick:
+            self._turn_to(tick, planned_t)
+        if self._ready:
+            visitor = self._ready.popleft()
             if ends:
-                heappop(thinking)
-            else:
-                visitor.ready_t = ready_t
-                heapreplace(thinking, (ready_t, number, visitor))
-            return visitor
-        self.begun = number = self.begun + 1
-        visitor = Visitor(number, self._accounts[number % len(self._accounts)])
-        if not ends and len(thinking) < MOST:
-            visitor.ready_t = ready_t
-            heappush(thinking, (ready_t, number, visitor))
-            if len(thinking) > self.most:
-                self.most = len(thinking)
+                self._there -= 1
+                return visitor
+        else:
+            self.begun = number = self.begun + 1
+            visitor = Visitor(number, self._accounts[number % len(self._accounts)])
+            if ends or self._there >= MOST:
+                return visitor
+            self._there += 1
+            if self._there > self.most:
+                self.most = self._there
+        visitor.ready_t = ready_t = planned_t + think_s
+        # The tick after: nobody is called on before its time.
+        tick = int(ready_t / self._tick_s) + 1
+        others = self._thinking.get(tick)
+        if others is None:
+            self._thinking[tick] = [visitor]
+        else:
+            others.append(visitor)
         return visitor
+
+    def _turn_to(self, tick: int, planned_t: float) -> None:
+        """Who is ready by this tick; who has waited too long goes."""
+        thinking, ready = self._thinking, self._ready
+        past: Iterable[int] = range(self._tick + 1, tick + 1)
+        if tick - self._tick > len(thinking):  # also the first time
+            past = sorted(t for t in thinking if t <= tick)
+        for t in past:
+            if t in thinking:
+                ready.extend(thinking.pop(t))
+        self._tick = tick
+        while ready and ready[0].ready_t < planned_t - PATIENCE_S:
+            ready.popleft()
+            self._there -= 1

@@ -52,7 +52,8 @@ class Cache:
             async with asyncio.timeout(TIMEOUT_S):
                 if self._streams is None:
                     await self._connect()
-                assert self._streams
+                if self._streams is None:
+                    raise ConnectionResetError("the connection to Redis closed again")
                 future: asyncio.Future[_Reply] = loop.create_future()
                 self._waiting.append(future)
                 self._streams[1].write(_encode(parts))

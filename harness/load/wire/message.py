@@ -50,6 +50,7 @@ _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n\0]*\Z")
 #: All that is white space in HTTP.
 _SPACE = b" \t"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+_TARGET = re.compile(r"[^\x00-\x20\x7f]+\Z")
 _DIGITS = re.compile(rb"[0-9]{1,18}\Z")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?\Z")
 #: Looked at together for the end of a line of a chunked body.
@@ -251,7 +252,7 @@ def request_bytes(
     """
     if not _TOKEN.match(method):
         raise ValueError(f"{method!r} is not a method")
-    if not target or any(c <= " " or c == "\x7f" for c in target):
+    if not _TARGET.match(target):
         raise ValueError(f"{target!r} has spaces or control characters; quote them")
     lines = [f"{method} {target} HTTP/1.1\r\nHost: {host}"]
     for name, value in headers:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import struct
 
 import pytest
@@ -9,6 +10,7 @@ from harness.errors import LabError
 from harness.lab import manifests
 from harness.lab.layout import NAMESPACE, SERVICES, ZONES, Layout
 from harness.lab.services.auth import Tokens
+from harness.lab.services.cache import Cache
 from harness.lab.services.dns import DnsError, decode_answer, encode_query
 from harness.lab.services.file import matches
 from harness.lab.services.gateway import TokenBucket
@@ -117,3 +119,13 @@ def test_an_unknown_defect_or_a_missing_variable_is_named():
     who = {"APP": "file", "CLUSTER": "c", "ZONE": "us-east-1a", "REGION": "r", "POD_NAME": "p"}
     with pytest.raises(LabError, match="no-such-defect"):
         PodEnv.read({**env, **who, "POD_IP": "127.9.10.1"})
+
+
+async def _gone_again(self: Cache) -> None:
+    """Connected, and lost before whoever waited for it goes on."""
+
+
+def test_a_cache_that_is_lost_while_it_connects_is_a_cache_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(Cache, "_connect", _gone_again)
+    cache = Cache("127.0.0.1", 9)
+    assert asyncio.run(cache.get("k")) is None
