@@ -77,8 +77,13 @@ class Stopped:
 
 def new_run_dir(root: Path, plan: Plan, clock: Clock) -> Path:
     """``root/<plan>/<UTC time>``, created; the time is what makes it unique."""
-    stamp = datetime.fromtimestamp(clock.wall_s(), UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
-    base = root / plan.name / stamp
+    return run_dir_in(root / plan.name, clock.wall_s())
+
+
+def run_dir_in(folder: Path, now_t: float) -> Path:
+    """``folder/<UTC time>``, created."""
+    stamp = datetime.fromtimestamp(now_t, UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    base = folder / stamp
     run_dir, n = base, 1
     while run_dir.exists():
         n += 1
@@ -197,6 +202,7 @@ class Conductor:
             duration_s=None,
             thresholds_s=self.plan.thresholds_s or (0.2,),
             kill_after_s=self._kill_load_after_s,
+            processes=int(traffic.workers),
         )
         self._load.wait_ready(LOAD_READY_S)
         self._prepared = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from harness.cli.lab import STATE_DIR
 from harness.errors import ExitStatus, LabError, PlanInvalid
 
 if TYPE_CHECKING:
+    from harness.load.calibration import Need
     from harness.plan.model import Plan, TargetNames
     from harness.target.model import Target
     from harness.verdict.model import Verdict
@@ -116,6 +118,9 @@ def experiment(
 
 
 @click.command()
+@click.argument(
+    "locustfile", metavar="[LOCUSTFILE]", required=False, type=click.Path(path_type=Path)
+)
 @click.option(
     "--duration",
     default="60s",
@@ -123,16 +128,79 @@ def experiment(
     callback=_seconds,
     help="How long traffic is sent.",
 )
+@click.option("--host", metavar="URL", help="With LOCUSTFILE: where to.")
+@click.option(
+    "--workers", metavar="N|auto", default="1", show_default=True, help="With LOCUSTFILE."
+)
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="With LOCUSTFILE: the workers are started elsewhere (`locust --worker`) and connect here.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=7, show_default=True)
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="With LOCUSTFILE: raise the rate until one worker is at its end; kept for plans.",
+)
+@click.option(
+    "--late",
+    default="1ms",
+    show_default=True,
+    callback=_seconds,
+    help="With --calibrate: p99 of its own lateness at which a worker is at its end.",
+)
+@click.option("--yes", is_flag=True, help="With --calibrate: also a host that is not this machine.")
 @_target_option
 @_rate_option
 @_defect_option
 @_runs_option
 def load(
-    duration: float, target_name: str, rate: str | None, defect: str | None, runs_root: Path
+    locustfile: Path | None,
+    duration: float,
+    host: str | None,
+    workers: str,
+    listen: str | None,
+    seed: int,
+    calibrate: bool,
+    late: float,
+    yes: bool,
+    target_name: str,
+    rate: str | None,
+    defect: str | None,
+    runs_root: Path,
 ) -> int:
-    """Send traffic and judge the objectives, without any fault."""
+    """Send traffic without any fault.
+
+    Without LOCUSTFILE: at the target, and the objectives are judged. With it: only traffic, at
+    --host; what became of it is told, and nothing judged.
+    """
     from harness.plan import plan_for_load
 
+    if locustfile is not None:
+        from harness.cli import traffic
+
+        if host is None or not locustfile.is_file():
+            problem = "give --host URL" if host is None else f"there is no file {locustfile}"
+            raise click.UsageError(f"{problem}: `harness load LOCUSTFILE --host URL`")
+        if workers != "auto" and not (workers.isdigit() and int(workers) > 0):
+            raise click.BadParameter(f"{workers!r} is neither auto nor 1, 2, …")
+        if calibrate:
+            return traffic.calibrate(
+                locustfile, host, late_s=late, seed=seed, runs_root=runs_root, yes=yes
+            )
+        return traffic.send(
+            locustfile,
+            host,
+            rate=_rate(rate) or DEFAULT_RATE,
+            duration_s=duration,
+            workers=workers,
+            listen=listen,
+            seed=seed,
+            runs_root=runs_root,
+        )
+    if host or listen or calibrate or workers != "1":
+        raise click.UsageError("--host, --workers, --listen and --calibrate need a LOCUSTFILE")
     plan = plan_for_load(
         _rate(rate) or DEFAULT_RATE,
         duration,
@@ -156,6 +224,7 @@ def check(plan_file: Path, target_name: str, rate: str | None) -> int:
 
     plan = read_plan(plan_file, rate=_rate(rate))
     showing.plan(plan)
+    showing.workers(plan, _needed(plan, RUNS))
     target, _ = _find_target(target_name)
     if target is None:
         click.echo("\nno lab is up, so only the plan was checked; `harness lab up` starts one")
@@ -228,6 +297,11 @@ def _carry_out(plan: Plan, target_name: str, defect: str | None, runs_root: Path
     from harness.conductor import Conductor, new_run_dir
 
     clock = SystemClock()
+    if plan.traffic.workers == "auto":
+        needed = _needed(plan, runs_root)
+        click.echo(f"workers: {needed.workers} ({needed.because})")
+        traffic = dataclasses.replace(plan.traffic, workers=needed.workers)
+        plan = dataclasses.replace(plan, traffic=traffic)
     lab_defects, kill_load_after_s = _seeded(defect, plan)
     with (
         _target(target_name, lab_defects) as (target, target_file),
@@ -248,6 +322,14 @@ def _carry_out(plan: Plan, target_name: str, defect: str | None, runs_root: Path
     _write_reports(run_dir)
     showing.verdict(read_plan, verdict, run_dir)
     return verdict.exit_status
+
+
+def _needed(plan: Plan, runs_root: Path) -> Need:
+    """How many generator processes the plan's rate needs, by what was measured here."""
+    from harness.load import calibration
+
+    locustfile = Path(plan.traffic.locustfile)
+    return calibration.workers_for(plan.traffic.curve.peak, calibration.find(runs_root, locustfile))
 
 
 def _seeded(defect: str | None, plan: Plan) -> tuple[tuple[str, ...], float | None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from harness.load.calibration import Need
     from harness.plan.model import Plan
     from harness.target.model import Target
     from harness.target.preflight import Check
@@ -40,6 +41,19 @@ def plan(plan: Plan) -> None:
     for objective in plan.objectives:
         places = getattr(objective, "phases", None) or getattr(objective, "faults", ())
         click.echo(f"  {objective.text}  ({', '.join(places)})")
+
+
+def workers(plan: Plan, needed: Need) -> None:
+    """How many generator processes will send, and how many the rate needs."""
+    import os
+
+    wanted = plan.traffic.workers
+    count = needed.workers if wanted == "auto" else wanted
+    click.echo(f"workers: {count}{' (auto)' if wanted == 'auto' else ''}; {needed.because}")
+    if needed.workers > count:
+        click.echo(f"  the rate needs {needed.workers}: with {count} the generator may be late")
+    if count > len(os.sched_getaffinity(0)):
+        click.echo("  more than this machine has cores; others can send too: docs/generators.md")
 
 
 def expected(times: Mapping[str, Any], target: Target) -> None:

@@ -225,6 +225,13 @@ class LoadDriver:
         """Whether every process started here runs."""
         return bool(self._children) and all(c.poll() is None for c in self._children)
 
+    def over(self) -> bool:
+        """Whether every generator has closed its evidence, or none of them runs any more."""
+        self._poll()
+        return all(r.ended for r in self._readers) or all(
+            c.poll() is not None for c in self._children
+        )
+
     def latest(self) -> LiveFigures:
         """Figures over the last whole seconds that the generators have written."""
         self._poll()

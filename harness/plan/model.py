@@ -57,6 +57,8 @@ class Traffic:
     #: fields of :class:`~harness.plan.behaviour.Behaviour` that the plan sets
     behaviour: Mapping[str, Any] = field(default_factory=dict)
     shape: str = ""
+    #: generator processes; ``auto`` until it is known how many the rate needs
+    workers: int | Literal["auto"] = 1
 
     @cached_property
     def curve(self) -> Curve:
@@ -70,8 +72,9 @@ class Traffic:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; what is not used is left out."""
-        optional = ("shape", "behaviour")
-        return {key: v for key, v in _fields(self).items() if v or key not in optional}
+        unused = {"shape": "", "behaviour": {}, "workers": 1}
+        fields = _fields(self).items()
+        return {key: value for key, value in fields if value != unused.get(key)}
 
 
 @dataclass(frozen=True)

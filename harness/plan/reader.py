@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -37,6 +37,7 @@ from harness.plan.quantities import duration_s, fraction
 from harness.plan.shapes import is_shape, parse_rate, scaled_to
 
 OPERATIONS = ("download", "upload", "image", "list", "delete")
+MAX_WORKERS = 512
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _SCOPE_KEYS = ("in", "of", "rpo")
 
@@ -184,7 +185,7 @@ class _Reader:
 
     def _traffic(self, node: _Node, rate: str | None) -> Traffic:
         keys = ("locustfile", "rate", "arrivals", "seed", "mix", "timeout")
-        node.only((*keys, *BEHAVIOUR_KEYS), keys)
+        node.only((*keys, *BEHAVIOUR_KEYS, "workers"), keys)
         words = node.get("rate", _rate)
         if rate is not None:
             try:
@@ -202,6 +203,7 @@ class _Reader:
             timeout_s=node.get("timeout", duration_s),
             behaviour=self._behaviour(node),
             shape="" if curve.is_constant else words,
+            workers=node.get("workers", _workers) if "workers" in node.data else 1,
         )
 
     def _behaviour(self, node: _Node) -> Mapping[str, float]:
@@ -421,6 +423,14 @@ def _arrivals(value: object) -> Any:
 def _seed(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{value!r} is not a seed; write a whole number such as 7")
+    return int(value)
+
+
+def _workers(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_WORKERS:
+        raise ValueError(f"{value!r} is not a number of workers; write auto, or 1 to {MAX_WORKERS}")
     return int(value)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from harness.errors import EXIT_STATUS_MEANING, ExitStatus
 from harness.lab.defects import DEFECTS
+from tests.load.server import StandIn
 
 
 def harness(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -100,6 +101,50 @@ def test_a_folder_that_is_no_run_is_said_to_be_none(repo: Path, tmp_path: Path) 
     told = harness("judge", str(tmp_path), cwd=repo)
     assert told.returncode == ExitStatus.UNKNOWN
     assert "plan.json" in told.stderr
+
+
+MIXED = "locustfiles/mixed.py"
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "says"),
+    [
+        (("--workers", "2"), ExitStatus.USAGE, "need a LOCUSTFILE"),
+        ((MIXED,), ExitStatus.USAGE, "give --host URL"),
+        (("no.py", "--host", "http://127.0.0.1:9"), ExitStatus.USAGE, "no file no.py"),
+        ((MIXED, "--host", "http://127.0.0.1:9", "--workers", "x"), ExitStatus.USAGE, "'x'"),
+        ((MIXED, "--host", "http://127.0.0.1:9", "--rate", "fast"), ExitStatus.USAGE, "not a rate"),
+        ((MIXED, "--host", "http://x.example", "--calibrate"), ExitStatus.REFUSED, "not this mach"),
+        ((MIXED, "--host", "http://127.0.0.1:9", "--listen", "x"), ExitStatus.USAGE, "HOST:PORT"),
+    ],
+)
+def test_load_refuses_what_it_cannot_do_before_anything_is_sent(
+    repo: Path, tmp_path: Path, args: tuple[str, ...], status: ExitStatus, says: str
+) -> None:
+    told = harness("load", *args, "--runs", str(tmp_path / "runs"), cwd=repo)
+    assert told.returncode == status
+    assert says in told.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_load_tells_what_became_of_the_traffic(repo: Path, tmp_path: Path) -> None:
+    runs = str(tmp_path / "runs")
+    with StandIn() as server:
+        args = ("--host", server.url, "--rate", "60/s", "--duration", "1s", "--workers", "2")
+        told = harness("load", MIXED, *args, "--runs", runs, cwd=repo)
+        assert told.returncode == ExitStatus.PASS, told.stderr
+        assert "needed: 1 worker (60/s at the peak" in told.stdout
+        total = next(line for line in told.stdout.splitlines() if line.startswith("all "))
+        planned, sent, *others = total.split()[1:6]
+        assert (planned, others) == (sent, ["0", "0", "0"])
+        run_dir = Path(told.stdout.splitlines()[-1].removeprefix("evidence: "))
+        assert sorted(p.name for p in (run_dir / "tallies").iterdir()) == ["w0.jsonl", "w1.jsonl"]
+
+
+def test_check_says_how_many_workers_the_rate_needs(repo: Path) -> None:
+    told = harness("check", "experiments/gamedays/lab.yaml", "--rate", "8000/s", cwd=repo)
+    assert "workers: 1; 8000/s at the peak; one " in told.stdout
+    assert "the rate needs " in told.stdout
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ def test_tokens_are_renewed_and_a_refused_one_is_replaced(drive, tmp_path, serve
 def test_plain_locust_runs_each_locustfile_and_keeps_its_statistics(name, tmp_path, server):
     report = tmp_path / "report.json"  # Locust adds the ending
     argv = [sys.executable, "-m", "locust", "-f", ROOT / "locustfiles" / f"{name}.py"]
-    argv += ["--host", server.url, "--headless", "--rate", "60", "-t", "2s", "--only-summary"]
+    argv += ["--host", server.url, "--headless", "--rate", "200", "-t", "2s", "--only-summary"]
     env = {k: v for k, v in os.environ.items() if not k.startswith("HARNESS_")}
     done = subprocess.run(
         [*argv, "--json-file", report.with_suffix("")],

@@ -206,6 +206,17 @@ def test_what_is_recorded_cannot_overwrite_the_plan() -> None:
         lab().with_recorded(traffic={})
 
 
+@pytest.mark.parametrize("workers", [4, "auto"])
+def test_a_plan_says_how_many_workers_send(workers):
+    text = TEXT.replace("  seed: 7\n", f"  seed: 7\n  workers: {workers}\n")
+    plan = parse_plan(text, LAB)
+    assert plan.traffic.workers == workers
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    # One needs no word, in the plan or in what is recorded of it.
+    assert lab().traffic.workers == 1
+    assert "workers" not in lab().to_json()["traffic"]
+
+
 # ---- refused, with the place ---------------------------------------------------------------------
 
 #: what is replaced, by what, text on the line reported, words of the message, of the hint
@@ -232,6 +243,9 @@ MUTATIONS = {
     "a ramp to nothing": ("rate: 200/s", "rate: ramp 5/s to 0/s over 1m", "rate:", "never go on",
                           "lab.yaml"),
     "unknown arrivals": ("arrivals: poisson", "arrivals: bursty", "arr", "bursty", "even"),
+    "no workers": ("  seed: 7", "  seed: 7\n  workers: 0", "workers: 0", "not a number of workers",
+                   "auto, or 1 to"),
+    "workers as text": ("  seed: 7", "  seed: 7\n  workers: many", "workers:", "'many'", "auto"),
     "seed as text": ("seed: 7", "seed: seven", "seed", "not a seed", "whole number"),
     "seed as yes": ("seed: 7", "seed: true", "seed", "not a seed", "whole number"),
     "unknown operation": ("mix: {download", "mix: {downlod", "mix", "downlod", "'download'"),
