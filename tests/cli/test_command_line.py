@@ -132,7 +132,7 @@ def test_load_tells_what_became_of_the_traffic(repo: Path, tmp_path: Path) -> No
     with StandIn() as server:
         args = ("--host", server.url, "--rate", "60/s", "--duration", "1s", "--workers", "2")
         told = harness("load", MIXED, *args, "--runs", runs, cwd=repo)
-        assert told.returncode == ExitStatus.PASS, told.stderr
+        assert told.returncode == ExitStatus.PASS, told.stdout + told.stderr
         assert "needed: 1 worker (60/s at the peak" in told.stdout
         total = next(line for line in told.stdout.splitlines() if line.startswith("all "))
         planned, sent, *others = total.split()[1:6]
