@@ -48,6 +48,9 @@ WARM_UP_RETRY_S = 0.5
 #: waking up that costs, and the grid is as fine as a timer of most systems.
 EXACT_MAX_PER_S = 2000.0
 GRID_S = 0.0005
+#: Most that is sent in one go: a generator that is late must go on reading answers, or it would
+#: open a connection for each arrival and never catch up.
+BURST_MAX = 64
 
 #: Makes the flight of an arrival planned at this wall and monotonic instant.
 Takeoff = Callable[["Engine", float, float], Flight]
@@ -315,7 +318,9 @@ class Engine:
             return
         start_m, start_t = self._start_m, self._start_t
         offset_s = self._next_s
-        while offset_s is not None and start_m + offset_s <= now():
+        for _ in range(BURST_MAX):
+            if offset_s is None or start_m + offset_s > now():
+                break
             self._arrive(start_t + offset_s, start_m + offset_s)
             offset_s = next(self._offsets, None)
         self._next_s = offset_s

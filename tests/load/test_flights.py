@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -44,11 +45,15 @@ class Lines:
         return found
 
 
-def takeoff(name: str, declared: Declared, http: HttpClient) -> Takeoff:
-    """As OpenLoopUser has it, which is not imported here: Locust patches the process."""
+def takeoff(name: str, declared: Declared, http: HttpClient, takes_s: float = 0.0) -> Takeoff:
+    """As OpenLoopUser has it, which is not imported here: Locust patches the process.
+
+    ``takes_s``: how long the hub is kept by each.
+    """
     ask, hangar = declared.bound_to(http), []
 
     def take_off(engine: Engine, planned_t: float, planned_m: float) -> DeclaredFlight:
+        time.sleep(takes_s)
         flight = hangar.pop() if hangar else DeclaredFlight(engine, name, ask, hangar)
         flight.planned_t, flight.planned_m = planned_t, planned_m
         return flight
@@ -57,7 +62,11 @@ def takeoff(name: str, declared: Declared, http: HttpClient) -> Takeoff:
 
 
 def run(
-    url: str, operations: dict[str, Declared], traffic: type[PlainTraffic] = PlainTraffic, **changes
+    url: str,
+    operations: dict[str, Declared],
+    traffic: type[PlainTraffic] = PlainTraffic,
+    takes_s: float = 0.0,
+    **changes,
 ) -> tuple[Lines, dict]:
     """Send a schedule; returns the tally's lines, and its last."""
     poller, clock, pen = Poller(), SystemClock(), Lines()
@@ -68,7 +77,7 @@ def run(
     engine = Engine(
         settings,
         traffic(http, 0, 0),
-        {name: (o.weight, takeoff(name, o, http)) for name, o in operations.items()},
+        {name: (o.weight, takeoff(name, o, http, takes_s)) for name, o in operations.items()},
         poller=poller,
         clock=clock,
         tally=Tally(pen, [0.2]),
@@ -121,3 +130,14 @@ def test_a_request_beside_the_schedule_does_not_disturb_its_end() -> None:
         pen, end = run(server.url, {"op": get("/")}, Asking, duration_s=1.2, timeout_s=0.6)
     assert (end["kind"], end["in_flight"]) == ("tally.end", 0)
     assert pen.outcomes() == {("op", "ok", ""): end["planned"]}
+
+
+def test_a_generator_that_is_late_goes_on_reading_answers() -> None:
+    with Scripted([[answer()]]) as server:
+        # A second of work for what is due within a fifth of one.
+        pen, end = run(
+            server.url, {"op": get("/")}, takes_s=0.001, rate=5000.0, duration_s=0.2, timeout_s=5.0
+        )
+    assert pen.outcomes() == {("op", "ok", ""): 1000}
+    # Else nothing is answered meanwhile, and each needs a connection of its own.
+    assert end["connections"]["connections"] < 500
