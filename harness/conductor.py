@@ -105,7 +105,9 @@ class Conductor:
         clock: Clock,
         progress: Progress,
         kill_load_after_s: float | None = None,
+        listen: tuple[str, int] | None = None,
     ) -> None:
+        """``listen`` (address, port): the generators are Locust workers that connect to it."""
         self.plan = plan
         self.target = target
         self.run_dir = run_dir
@@ -113,6 +115,7 @@ class Conductor:
         self._clock = clock
         self._progress = progress
         self._kill_load_after_s = kill_load_after_s
+        self._listen = listen
         self._stop = threading.Event()
         self._stop_reason: str | None = None
         self._load = LoadDriver(clock)
@@ -203,6 +206,7 @@ class Conductor:
             thresholds_s=self.plan.thresholds_s or (0.2,),
             kill_after_s=self._kill_load_after_s,
             processes=int(traffic.workers),
+            listen=self._listen,
         )
         self._load.wait_ready(LOAD_READY_S)
         self._prepared = True

@@ -35,6 +35,18 @@ def _seconds(_: click.Context, parameter: click.Parameter, value: str) -> float:
         raise click.BadParameter(str(error), param=parameter) from error
 
 
+def _address(
+    _: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[str, int] | None:
+    """``0.0.0.0:5557`` as address and port."""
+    if value is None:
+        return None
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdigit():
+        raise click.BadParameter(f"{value!r} is not HOST:PORT", param=parameter)
+    return host or "*", int(port)
+
+
 _target_option = click.option(
     "--target",
     "target_name",
@@ -65,13 +77,25 @@ _runs_option = click.option(
 @_rate_option
 @_defect_option
 @_runs_option
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    callback=_address,
+    help="The plan's workers are started elsewhere (`locust --worker`) and connect here.",
+)
 def run(
-    plan_file: Path, target_name: str, rate: str | None, defect: str | None, runs_root: Path
+    plan_file: Path,
+    target_name: str,
+    rate: str | None,
+    defect: str | None,
+    runs_root: Path,
+    listen: tuple[str, int] | None,
 ) -> int:
     """Run the game day PLAN, judge it, and write its report."""
     from harness.plan.reader import read_plan
 
-    return _carry_out(read_plan(plan_file, rate=_rate(rate)), target_name, defect, runs_root)
+    plan = read_plan(plan_file, rate=_rate(rate))
+    return _carry_out(plan, target_name, defect, runs_root, listen)
 
 
 @click.command()
@@ -135,6 +159,7 @@ def experiment(
 @click.option(
     "--listen",
     metavar="HOST:PORT",
+    callback=_address,
     help="With LOCUSTFILE: the workers are started elsewhere (`locust --worker`) and connect here.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=7, show_default=True)
@@ -160,7 +185,7 @@ def load(
     duration: float,
     host: str | None,
     workers: str,
-    listen: str | None,
+    listen: tuple[str, int] | None,
     seed: int,
     calibrate: bool,
     late: float,
@@ -290,7 +315,13 @@ def _rate(rate: str | None) -> str | None:
     return f"{rate}/s" if rate and rate.replace(".", "", 1).isdigit() else rate
 
 
-def _carry_out(plan: Plan, target_name: str, defect: str | None, runs_root: Path) -> int:
+def _carry_out(
+    plan: Plan,
+    target_name: str,
+    defect: str | None,
+    runs_root: Path,
+    listen: tuple[str, int] | None = None,
+) -> int:
     from harness.cli import showing
     from harness.cli.progress import progress
     from harness.clock import SystemClock
@@ -317,6 +348,7 @@ def _carry_out(plan: Plan, target_name: str, defect: str | None, runs_root: Path
             clock=clock,
             progress=shown,
             kill_load_after_s=kill_load_after_s,
+            listen=listen,
         ).run()
     read_plan, verdict = _judge(run_dir)
     _write_reports(run_dir)

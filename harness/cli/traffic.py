@@ -29,7 +29,7 @@ def send(
     rate: str,
     duration_s: float,
     workers: str,
-    listen: str | None,
+    listen: tuple[str, int] | None,
     seed: int,
     runs_root: Path,
 ) -> int:
@@ -45,12 +45,11 @@ def send(
         raise click.BadParameter(str(error), param_hint="--rate") from error
     need = calibration.workers_for(curve.peak, calibration.find(runs_root, locustfile))
     processes = need.workers if workers == "auto" else int(workers)
-    address = None if listen is None else _address(listen)
     run_dir = _run_dir(runs_root, "load", clock.wall_s())
     click.echo(f"{locustfile} → {host}: {rate} for {duration_s:g} s, {_workers(processes)}")
     click.echo(f"needed: {_workers(need.workers)} ({need.because})")
     if listen is not None:
-        click.echo(f"waiting for {_workers(processes)} at {listen}")
+        click.echo(f"waiting for {_workers(processes)} at {listen[0]}:{listen[1]}")
     told: list[float] = []
 
     def tell(left_s: float, figures: LiveFigures) -> None:
@@ -66,7 +65,7 @@ def send(
         run_dir,
         clock=clock,
         processes=processes,
-        listen=address,
+        listen=listen,
         locustfile=locustfile,
         rate=curve.peak,
         shape="" if curve.is_constant else rate,
@@ -186,13 +185,6 @@ def _quantile_ms(sums: Sums, q: float) -> str:
 
 def _workers(n: int) -> str:
     return f"{n} worker" if n == 1 else f"{n} workers"
-
-
-def _address(listen: str) -> tuple[str, int]:
-    host, colon, port = listen.rpartition(":")
-    if not colon or not port.isdigit():
-        raise click.BadParameter(f"{listen!r} is not HOST:PORT", param_hint="--listen")
-    return host or "*", int(port)
 
 
 def _run_dir(root: Path, name: str, now_t: float) -> Path:
