@@ -235,11 +235,17 @@ def test_a_mix_with_an_unknown_operation_is_refused_by_name(drive):
 
 def test_tokens_are_renewed_and_a_refused_one_is_replaced(drive, tmp_path, server):
     server.faults.token_life_s = 2.0
-    drive(duration_s=3)
+    drive(duration_s=3, behaviour={"verify": 0.25})
     server.revoke_tokens()
     wait_for_end(tmp_path, 1, 15)
-    assert set(Tallies(tmp_path).outcomes) == {("ok", "")}
+    tallies = Tallies(tmp_path)
+    assert set(tallies.outcomes) == {("ok", "")}
     assert server.requests["POST"] > 40
+    # What the plan says of its users has come to them, and what came of it to the evidence.
+    end = tallies.of("tally.end")[0]
+    assert end["bodies"] > 100
+    assert 0.1 < end["verified"] / end["bodies"] < 0.4
+    assert 1 < end["users_most"] <= end["sessions"]
 
 
 @pytest.mark.parametrize("name", ["mixed", "download", "upload", "image"])

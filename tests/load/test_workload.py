@@ -8,6 +8,7 @@ from harness.load import checks
 from harness.load.outcome import FAILED, OK, UNSURE, Outcome
 from harness.load.parts import FAILURES_MAX, FROM_BYTES, PART_BYTES
 from harness.load.wire.client import DROP, KEEP, Exchange
+from harness.plan.behaviour import Behaviour
 
 from .server import StandIn
 from .using import Users
@@ -129,6 +130,17 @@ def test_ids_in_a_listing(body, ids):
     exchange = Exchange()
     exchange.body = body
     assert checks.listed(exchange) == ids
+
+
+def test_what_the_plan_says_goes_before_what_the_locustfile_says(server):
+    some = Users(server.url, {"hot_share": 0.9, "hot_objects": 1}, hot_share=0.1, steps=3)
+    try:
+        assert some.workload.behaviour == Behaviour(hot_share=0.9, hot_objects=1, steps=3)
+        some.store(20)
+        asked = [some.call().file()[0].place for _ in range(300)]
+        assert asked.count(0) > 260
+    finally:
+        some.close()
 
 
 def test_the_sequence_of_choices_follows_from_the_seed(users):

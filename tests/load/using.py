@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from harness.clock import SystemClock
@@ -29,11 +30,19 @@ class Users:
 
     timeout_s = 5.0
 
-    def __init__(self, url: str, **behaviour: float) -> None:
+    def __init__(
+        self, url: str, planned: Mapping[str, float] | None = None, **behaviour: float
+    ) -> None:
+        """``planned``: what the plan says; the rest is what the locustfile does."""
         clock = SystemClock()
         self.http = HttpClient(url, Resolver(clock, None), poller=Poller())
         self.workload = Workload(
-            Settings(seed=7), self.http, clock, Ledger(self), "t", Behaviour(**behaviour)
+            Settings(seed=7, behaviour=planned or {}),
+            self.http,
+            clock,
+            Ledger(self),
+            "t",
+            Behaviour(**behaviour),
         )
         self.planned_t = 1000.0
         #: lines of the ledger
