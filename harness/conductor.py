@@ -33,6 +33,7 @@ from harness.evidence.run import write_atomic
 from harness.load.driver import LiveFigures, LoadDriver
 from harness.load.readback import read_back
 from harness.plan.model import Fault, Phase, Plan
+from harness.target import entry
 from harness.target.expected import expected
 from harness.target.model import Target
 from harness.target.preflight import Check, preflight, settled
@@ -163,7 +164,7 @@ class Conductor:
 
     def _refuse_or_go(self) -> None:
         checks = settled(
-            lambda: preflight(self.target),
+            lambda: preflight(self.target, edge=self.plan.traffic.entry == "edge"),
             self._clock,
             lambda wrong: self._progress.note(
                 "preflight: waiting for " + "; ".join(f"{c.name}: {c.detail}" for c in wrong)
@@ -200,7 +201,7 @@ class Conductor:
             mix=dict(traffic.mix),
             timeout_s=traffic.timeout_s,
             behaviour=dict(traffic.behaviour),
-            service_url=self.target.service_url,
+            service_url=entry.url(self.plan, self.target),
             dns_server=self.target.dns_server,
             duration_s=None,
             thresholds_s=self.plan.thresholds_s or (0.2,),

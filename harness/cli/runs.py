@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -17,7 +17,7 @@ from harness.errors import ExitStatus, LabError, PlanInvalid
 
 if TYPE_CHECKING:
     from harness.load.calibration import Need
-    from harness.plan.model import Plan, TargetNames
+    from harness.plan.model import Entry, Plan, TargetNames
     from harness.target.model import Target
     from harness.verdict.model import Verdict
 
@@ -58,6 +58,11 @@ _target_option = click.option(
 _rate_option = click.option(
     "--rate", metavar="N/s", help="Planned arrivals, instead of the plan's."
 )
+_entry_option = click.option(
+    "--entry",
+    type=click.Choice(["origin", "edge"]),
+    help="Where traffic enters, instead of what the plan says: the service, or the CDN before it.",
+)
 _defect_option = click.option(
     "--defect", metavar="NAME", help="Run against a lab with this seeded defect."
 )
@@ -75,6 +80,7 @@ _runs_option = click.option(
 @click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path))
 @_target_option
 @_rate_option
+@_entry_option
 @_defect_option
 @_runs_option
 @click.option(
@@ -87,6 +93,7 @@ def run(
     plan_file: Path,
     target_name: str,
     rate: str | None,
+    entry: Entry | None,
     defect: str | None,
     runs_root: Path,
     listen: tuple[str, int] | None,
@@ -95,7 +102,7 @@ def run(
     from harness.plan.reader import read_plan
 
     plan = read_plan(plan_file, rate=_rate(rate))
-    return _carry_out(plan, target_name, defect, runs_root, listen)
+    return _carry_out(plan, target_name, _Asked(rate, entry, defect, listen), runs_root)
 
 
 @click.command()
@@ -116,6 +123,7 @@ def run(
 )
 @_target_option
 @_rate_option
+@_entry_option
 @_defect_option
 @_runs_option
 def experiment(
@@ -124,6 +132,7 @@ def experiment(
     recovery: float,
     target_name: str,
     rate: str | None,
+    entry: Entry | None,
     defect: str | None,
     runs_root: Path,
 ) -> int:
@@ -138,7 +147,7 @@ def experiment(
         recovery_s=recovery,
         scrape_interval_s=_scrape_interval_s(target_name),
     )
-    return _carry_out(plan, target_name, defect, runs_root)
+    return _carry_out(plan, target_name, _Asked(rate, entry, defect), runs_root)
 
 
 @click.command()
@@ -178,6 +187,7 @@ def experiment(
 @click.option("--yes", is_flag=True, help="With --calibrate: also a host that is not this machine.")
 @_target_option
 @_rate_option
+@_entry_option
 @_defect_option
 @_runs_option
 def load(
@@ -192,6 +202,7 @@ def load(
     yes: bool,
     target_name: str,
     rate: str | None,
+    entry: Entry | None,
     defect: str | None,
     runs_root: Path,
 ) -> int:
@@ -232,14 +243,15 @@ def load(
         target=_names(target_name),
         scrape_interval_s=_scrape_interval_s(target_name),
     )
-    return _carry_out(plan, target_name, defect, runs_root)
+    return _carry_out(plan, target_name, _Asked(rate, entry, defect), runs_root)
 
 
 @click.command()
 @click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path))
 @_target_option
 @_rate_option
-def check(plan_file: Path, target_name: str, rate: str | None) -> int:
+@_entry_option
+def check(plan_file: Path, target_name: str, rate: str | None, entry: Entry | None) -> int:
     """Say what PLAN would do, what should happen then, and what stands against it.
 
     Touches nothing. Without a lab or target that answers, only the plan is checked.
@@ -248,9 +260,11 @@ def check(plan_file: Path, target_name: str, rate: str | None) -> int:
     from harness.plan.reader import read_plan
 
     plan = read_plan(plan_file, rate=_rate(rate))
+    target, _ = _find_target(target_name)
+    if target is not None:
+        plan = _entering(plan, target, _Asked(rate, entry))
     showing.plan(plan)
     showing.workers(plan, _needed(plan, RUNS))
-    target, _ = _find_target(target_name)
     if target is None:
         click.echo("\nno lab is up, so only the plan was checked; `harness lab up` starts one")
         return ExitStatus.PASS
@@ -259,7 +273,7 @@ def check(plan_file: Path, target_name: str, rate: str | None) -> int:
 
     _same_names(plan, target)
     showing.expected(expected(target), target)
-    checks = preflight(target)
+    checks = preflight(target, edge=plan.traffic.entry == "edge")
     showing.checks(checks)
     return ExitStatus.PASS if all(c.ok is True for c in checks) else ExitStatus.REFUSED
 
@@ -315,13 +329,26 @@ def _rate(rate: str | None) -> str | None:
     return f"{rate}/s" if rate and rate.replace(".", "", 1).isdigit() else rate
 
 
-def _carry_out(
-    plan: Plan,
-    target_name: str,
-    defect: str | None,
-    runs_root: Path,
-    listen: tuple[str, int] | None = None,
-) -> int:
+class _Asked(NamedTuple):
+    """What the command line says beside the plan."""
+
+    rate: str | None = None
+    entry: Entry | None = None
+    defect: str | None = None
+    listen: tuple[str, int] | None = None
+
+
+def _entering(plan: Plan, target: Target, asked: _Asked) -> Plan:
+    """The plan with where its traffic enters; says so where the plan does not."""
+    from harness.target.entry import with_entry
+
+    plan, line = with_entry(plan, target, entry=asked.entry, rate_asked_for=asked.rate is not None)
+    if line:
+        click.echo(line)
+    return plan
+
+
+def _carry_out(plan: Plan, target_name: str, asked: _Asked, runs_root: Path) -> int:
     from harness.cli import showing
     from harness.cli.progress import progress
     from harness.clock import SystemClock
@@ -333,23 +360,22 @@ def _carry_out(
         click.echo(f"workers: {needed.workers} ({needed.because})")
         traffic = dataclasses.replace(plan.traffic, workers=needed.workers)
         plan = dataclasses.replace(plan, traffic=traffic)
-    lab_defects, kill_load_after_s = _seeded(defect, plan)
-    with (
-        _target(target_name, lab_defects) as (target, target_file),
-        progress(plan.objectives) as shown,
-    ):
+    lab_defects, kill_load_after_s = _seeded(asked.defect, plan)
+    with _target(target_name, lab_defects) as (target, target_file):
         _same_names(plan, target)
-        run_dir = new_run_dir(runs_root, plan, clock)
-        Conductor(
-            plan,
-            target,
-            target_file=target_file,
-            run_dir=run_dir,
-            clock=clock,
-            progress=shown,
-            kill_load_after_s=kill_load_after_s,
-            listen=listen,
-        ).run()
+        plan = _entering(plan, target, asked)
+        with progress(plan.objectives) as shown:
+            run_dir = new_run_dir(runs_root, plan, clock)
+            Conductor(
+                plan,
+                target,
+                target_file=target_file,
+                run_dir=run_dir,
+                clock=clock,
+                progress=shown,
+                kill_load_after_s=kill_load_after_s,
+                listen=asked.listen,
+            ).run()
     read_plan, verdict = _judge(run_dir)
     _write_reports(run_dir)
     showing.verdict(read_plan, verdict, run_dir)

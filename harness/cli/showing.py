@@ -23,6 +23,7 @@ def plan(plan: Plan) -> None:
     mix = ", ".join(f"{op} {share:g}" for op, share in traffic.mix.items())
     click.echo(
         f"traffic: {traffic.shape or f'{traffic.rate:g} arrivals/s'} ({traffic.arrivals}), {mix}; "
+        f"{'through the edge; ' if traffic.entry == 'edge' else ''}"
         f"{plan.duration_s:.0f} s in all"
     )
     if traffic.behaviour:

@@ -19,6 +19,8 @@ from harness.plan.shapes import parse_rate
 
 PhaseKind = Literal["baseline", "fault", "recovery", "cool-down"]
 Arrivals = Literal["poisson", "even"]
+#: Where traffic enters the target: at the service itself, or at the CDN in front of it.
+Entry = Literal["origin", "edge"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Traffic:
     shape: str = ""
     #: generator processes; ``auto`` until it is known how many the rate needs
     workers: int | Literal["auto"] = 1
+    entry: Entry = "origin"
 
     @cached_property
     def curve(self) -> Curve:
@@ -67,8 +70,9 @@ class Traffic:
 
     @property
     def rate_words(self) -> str:
-        """The rate for people: ``200 requests/s``, or the words of its shape."""
-        return self.shape or f"{self.rate:g} requests/s"
+        """For people: ``200 requests/s``, or the words of its shape; and where it enters."""
+        words = self.shape or f"{self.rate:g} requests/s"
+        return f"{words} through the edge" if self.entry == "edge" else words
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; what is not used is left out."""

@@ -185,7 +185,7 @@ class _Reader:
 
     def _traffic(self, node: _Node, rate: str | None) -> Traffic:
         keys = ("locustfile", "rate", "arrivals", "seed", "mix", "timeout")
-        node.only((*keys, *BEHAVIOUR_KEYS, "workers"), keys)
+        node.only((*keys, *BEHAVIOUR_KEYS, "workers", "entry"), keys)
         words = node.get("rate", _rate)
         if rate is not None:
             try:
@@ -204,6 +204,7 @@ class _Reader:
             behaviour=self._behaviour(node),
             shape="" if curve.is_constant else words,
             workers=node.get("workers", _workers) if "workers" in node.data else 1,
+            entry=node.get("entry", _entry) if "entry" in node.data else "origin",
         )
 
     def _behaviour(self, node: _Node) -> Mapping[str, float]:
@@ -417,6 +418,12 @@ def _instead(words: str, rate: str) -> str:
 def _arrivals(value: object) -> Any:
     if value not in ("poisson", "even"):
         raise ValueError(f"{value!r} are not arrivals; write poisson or even")
+    return value
+
+
+def _entry(value: object) -> Any:
+    if value not in ("origin", "edge"):
+        raise ValueError(f"{value!r} is no place to enter at; write origin or edge")
     return value
 
 

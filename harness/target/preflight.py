@@ -57,12 +57,17 @@ class Check:
     hint: str = ""
 
 
-def preflight(target: Target, clock: Clock | None = None) -> list[Check]:
+def preflight(target: Target, clock: Clock | None = None, *, edge: bool = False) -> list[Check]:
     """Look at ``target`` without touching it; takes at most :data:`TOTAL_DEADLINE_S`.
+
+    ``edge``: traffic will enter there, so it must answer too.
 
     Never raises; in a fixed order. A check's ``ok`` is None when there was no answer.
     """
     checks = _checks(target, clock or SystemClock())
+    if edge and target.edge_url:
+        at = target.edge_url
+        checks["edge"] = lambda: _answers(target, at)
     results: dict[str, Check] = {}
     left = threading.Semaphore(0)
 
@@ -250,9 +255,14 @@ def judge_databases(target: Target, seen: Mapping[str, Mapping[str, Any]]) -> Fi
 
 
 def _service(target: Target) -> Finding:
+    return _answers(target, target.service_url)
+
+
+def _answers(target: Target, url: str) -> Finding:
+    """Does the health path answer at ``url``, by the address the target's DNS gives?"""
     import requests
 
-    parts = urlsplit(target.service_url)
+    parts = urlsplit(url)
     host = parts.hostname or ""
     addresses = resolve(target, host)
     if not addresses:
