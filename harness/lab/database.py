@@ -19,12 +19,13 @@ from typing import Any
 from harness.clock import Clock
 from harness.errors import LabError
 from harness.lab.layout import Layout
-from harness.lab.postgres import Postgres
+from harness.lab.postgres import Postgres, PostgresError
 
 log = logging.getLogger("harness.lab.database")
 
 #: RDS documents 60–120 s for a Multi-AZ instance failover; divided by the time scale.
 MULTI_AZ_FAILOVER_S = 60.0
+PROMOTE_ATTEMPTS = 3
 #: How long a member is reachable again before it is rebuilt; divided by the time scale. RDS
 #: takes minutes; here it keeps the copying apart from the rush of a zone's return.
 REJOIN_AFTER_S = 50.0
@@ -211,7 +212,7 @@ class Database:
         old = self.primary
         log.info("promoting %s, fencing %s", zone, old)
         self.members[old].kill()
-        await self.members[zone].promote()
+        await self._until_promoted(self.members[zone])
         self.primary = zone
         self.following.discard(zone)
         self._synchronous = ()
@@ -224,6 +225,17 @@ class Database:
             else:
                 await self.members[other].follow(self.members[zone])
         self._changed()
+
+    async def _until_promoted(self, member: Postgres) -> None:
+        """The old primary is fenced: on a busy machine, a slow promotion is waited for."""
+        for left in range(PROMOTE_ATTEMPTS - 1, -1, -1):
+            try:
+                await member.promote()
+                return
+            except (OSError, TimeoutError, PostgresError) as error:
+                log.warning("promoting %s: %s", member.name, error or type(error).__name__)
+                if not left or not member.running:
+                    raise
 
     def came_back(self, zone: str) -> None:
         """A zone is reachable again: its member starts over as a copy, unless it is the primary.
@@ -242,10 +254,16 @@ class Database:
         self._failover_requested = True
 
     async def promote(self, zone: str) -> None:
-        """PromoteReadReplica: make ``zone`` the writable member; the others are fenced."""
+        """PromoteReadReplica: make ``zone`` the writable member; the others are fenced.
+
+        Raises PostgresError, and changes nothing, when it is not running.
+        """
         async with self._lock:
             if zone == self.primary:
                 return
+            if not self.members[zone].running:
+                # Being rebuilt, or lost: the others must not be fenced for its sake.
+                raise PostgresError(f"{self.members[zone].name} is not there to be promoted")
             for other in list(self.following):
                 if other != zone and self._blocked(other):
                     self.members[other].kill()

@@ -150,7 +150,11 @@ class Platform:
                 continue
             if db["id"] == west.db_instance:
                 if "standby-never-promoted" not in self.parts.defects:
-                    await database.promote(west.name)
+                    try:
+                        await database.promote(west.name)
+                    except (OSError, TimeoutError, RuntimeError) as error:
+                        # RDS refuses, too; the lab and its other feeds go on.
+                        log.warning("%s was not promoted: %s", west.db_instance, error)
             else:
                 database.request_failover()
 

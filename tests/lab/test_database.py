@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from harness.clock import ManualClock
 from harness.lab.database import Database
 from harness.lab.layout import Layout
+from harness.lab.postgres import PostgresError
 
 A, B, WEST = "us-east-1a", "us-east-1b", "us-west-2a"
 
@@ -104,3 +107,28 @@ def test_a_dead_standby_is_not_promoted_when_the_primary_is_lost() -> None:
     world.members[B].running = True
     world.steps(1.0)
     assert world.database.primary == B
+
+
+def test_a_standby_that_is_not_there_is_not_promoted_at_the_others_cost() -> None:
+    world = World()
+    world.members[WEST].running = False
+    with pytest.raises(PostgresError, match="not there to be promoted"):
+        asyncio.run(world.database.promote(WEST))
+    assert world.members[A].running
+    assert world.database.primary == A
+
+
+def test_a_promotion_that_is_slow_is_asked_for_again() -> None:
+    world = World()
+    west = world.members[WEST]
+    promote, failures = west.promote, [TimeoutError(), PostgresError("starting up")]
+
+    async def slow() -> None:
+        if failures:
+            raise failures.pop()
+        await promote()
+
+    west.promote = slow  # type: ignore[method-assign]
+    asyncio.run(world.database.promote(WEST))
+    assert (world.database.primary, west.current) == (WEST, "primary")
+    assert not world.members[A].running
