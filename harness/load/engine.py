@@ -51,6 +51,9 @@ GRID_S = 0.0005
 #: Most that is sent in one go: a generator that is late must go on reading answers, or it would
 #: open a connection for each arrival and never catch up.
 BURST_MAX = 64
+#: Arrivals that this process is later for than this (or half the timeout, if that is less) are
+#: not sent: it has too little of a processor, and what is sent must have time to be answered.
+LATE_MAX_S = 1.0
 
 #: Makes the flight of an arrival planned at this wall and monotonic instant.
 Takeoff = Callable[["Engine", float, float], Flight]
@@ -133,6 +136,7 @@ class Engine:
         self._last = len(self._sums) - 1
         self._in_flight_limit = settings.in_flight_limit
         self._closed = settings.closed > 0
+        self._late_max_s = min(LATE_MAX_S, settings.timeout_s / 2)
         self._poller = poller
         self._clock = clock
         self._tally = tally
@@ -313,21 +317,34 @@ class Engine:
         now = self._poller.now
         if self._stop.is_set():
             return
-        if now() > self.lease_m:
+        now_m = now()
+        if now_m > self.lease_m:
             self.abandon(drain=False)
             return
         start_m, start_t = self._start_m, self._start_t
         offset_s = self._next_s
         for _ in range(BURST_MAX):
-            if offset_s is None or start_m + offset_s > now():
+            if offset_s is None or start_m + offset_s > now_m:
                 break
-            self._arrive(start_t + offset_s, start_m + offset_s)
+            if now_m - start_m - offset_s > self._late_max_s:
+                self._too_late(start_t + offset_s)
+            else:
+                self._arrive(start_t + offset_s, start_m + offset_s)
             offset_s = next(self._offsets, None)
+            now_m = now()
         self._next_s = offset_s
         if offset_s is None:
             self._over.set()
         elif self._exact and self._ticker is not None:
             self._ticker.at(start_m + offset_s)
+
+    def _too_late(self, planned_t: float) -> None:
+        """Count an arrival that this process is too late for: sent now, it would be other traffic
+        than was planned, and half of its time is over."""
+        last = self._last
+        index = bisect(self._sums, self._choice() * self._sums[last], 0, last) if last else 0
+        self._tally.planned(planned_t)
+        self._tally.not_sent(planned_t, self._names[index], "generator-late")
 
     def _arrive(self, planned_t: float, planned_m: float) -> None:
         """Count an arrival that fell due and send it, unless too much is in flight."""

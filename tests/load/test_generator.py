@@ -220,6 +220,17 @@ def test_when_too_much_is_in_flight_the_rest_is_not_sent_and_counted(
     assert tallies.of("tally.end")[0]["not_sent"] == not_sent
 
 
+def test_more_than_a_process_can_send_is_not_sent_and_the_rest_is_answered(drive, tmp_path, server):
+    drive(rate=300_000, duration_s=2, max_in_flight=400, mix={"list": 1})
+    wait_for_end(tmp_path, 1, 25)
+    tallies = Tallies(tmp_path)
+    # It never sends more than it finds the time to read the answers of.
+    assert tallies.outcomes["not_sent", "generator-late"] > 0
+    assert tallies.outcomes["ok", ""] > 0
+    assert sum(tallies.outcomes.values()) == sum(tallies.planned.values())
+    assert sum(tallies.planned.values()) > 500_000
+
+
 def test_a_service_that_cannot_be_reached_fails_the_warm_up_with_its_reason(drive, tmp_path):
     driver = drive(service_url="http://127.0.0.1:9", warm_up_s=0.5, ready=False)
     with pytest.raises(LoadFailed, match="last error: token-refused"):
