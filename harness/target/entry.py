@@ -26,9 +26,9 @@ def with_entry(
     if may and most is not None and traffic.curve.peak > most:
         wanted = "edge"
         line = (
-            f"traffic: {traffic.curve.peak:g}/s is more than the {most:g}/s the origin is stated to "
-            f"carry: it goes through the edge, {target.edge_url}, which caches downloads and images "
-            "(--entry origin sends it all to the origin)"
+            f"traffic: {traffic.curve.peak:g}/s is more than the {most:g}/s the origin is stated "
+            f"to carry: it goes through the edge, {target.edge_url}, which caches downloads and "
+            "images (--entry origin sends it all to the origin)"
         )
     if wanted == "edge" and not target.edge_url:
         raise PlanInvalid(

@@ -7,6 +7,7 @@ unknown, with the reason: it neither hides nor ends the rest.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -41,6 +42,7 @@ from harness.verdict.faults import judge_system, judge_undo, open_undos
 from harness.verdict.landing import Landing, judge_landing, landing
 from harness.verdict.model import Finding, Outcome, Step, Verdict, worst
 from harness.verdict.recovery import judge_recovery
+from harness.verdict.saturation import Machine, excused
 from harness.verdict.sufficiency import all_gaps, judge_evidence, judge_generator, judge_rate
 from harness.verdict.traffic import (
     judge_availability,
@@ -91,6 +93,7 @@ def judge(plan: Plan, evidence: Evidence) -> Verdict:
 class _Judge:
     def __init__(self, case: Case) -> None:
         self.case = case
+        self.machine = Machine(case)
         self.gaps = self._all_gaps()
         self.landings = {f.name: self._landing(f.name) for f in case.plan.faults}
         self.over: dict[str, Way | None] = {}
@@ -113,7 +116,7 @@ class _Judge:
 
     def verdict(self) -> Verdict:
         case = self.case
-        findings = tuple(self._findings())
+        findings = tuple(self._excused(finding) for finding in self._findings())
         outcome = worst(finding.outcome for finding in findings)
         status, stopped = self._status(outcome)
         if status in (ExitStatus.STOPPED, ExitStatus.UNDO_INCOMPLETE) and outcome is Outcome.PASS:
@@ -201,6 +204,14 @@ class _Judge:
         except Exception as error:  # noqa: BLE001 - a broken check is unknown, never a pass
             because = f"the check itself failed: {_said(error)}"
             yield Finding(objective, phase, Outcome.UNKNOWN, None, "", because)
+
+    def _excused(self, finding: Finding) -> Finding:
+        """A failure that may be the machine's own is unknown."""
+        try:
+            return excused(self.case, self.machine, finding)
+        except Exception as error:  # noqa: BLE001 - what cannot be told excuses nobody
+            because = f"{finding.because}; (the machine's share cannot be told: {_said(error)})"
+            return dataclasses.replace(finding, because=because)
 
     # ---- the whole ---------------------------------------------------------------------
 

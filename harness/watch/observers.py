@@ -17,6 +17,7 @@ from harness.watch.db_lag import DatabaseLag
 from harness.watch.dns import DatabaseWriterName, ServiceName
 from harness.watch.health_checks import HealthChecks
 from harness.watch.kubernetes import Nodes, Pods
+from harness.watch.machine import Machine
 from harness.watch.observer import Observer
 from harness.watch.prometheus import Alerts, PrometheusClock
 from harness.watch.replication import Replication
@@ -87,4 +88,6 @@ def observers(target: Target, clock: Clock | None = None) -> list[Observer]:
     if target.alertmanager_url:
         found.append(Alertmanager(target, every.alerts))
     found.append(PrometheusClock(target, every.clock, clock))
+    if Machine.can_be_seen():
+        found.append(Machine(clock))
     return found

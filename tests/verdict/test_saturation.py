@@ -1,0 +1,149 @@
+"""A failure on a machine without room is unknown, with the figures; with room it is a failure.
+Nothing is ever made better than unknown, and what the machine cannot explain stays a failure."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from harness.verdict import Finding, Outcome, Verdict, judge
+from harness.verdict.saturation import IDLE_MIN, SECONDS_MIN
+from tests.verdict.build import LAST, PHASES, Day, plan
+
+FULL, EMPTY = 0.004, 0.4
+
+
+class Watched(Day):
+    """A day on which somebody looked at the machine: ``idle`` per second, None for unseen."""
+
+    def machine(self, idle: dict[int, float | None]) -> Watched:
+        self.say("watch/machine", -1.5, "watch.start", observer="machine", subjects=[])
+        for offset in range(0, LAST + 3, 5):
+            self.say("watch/machine", offset, "watch.beat", polls=5, errors=0)
+        for offset in range(-1, LAST):
+            share = idle.get(offset, EMPTY)
+            value = "unknown" if share is None else {"idle": share, "waiting": 0.5, "cpus": 2}
+            self.see("machine", offset + 1, "machine:generator", value)
+        return self
+
+
+def during(phase: str, share: float | None, n: int | None = None) -> dict[int, float | None]:
+    start, end = PHASES[phase]
+    return dict.fromkeys(range(start, end if n is None else start + n), share)
+
+
+def everywhere(share: float | None) -> dict[int, float | None]:
+    return dict.fromkeys(range(-1, LAST), share)
+
+
+def broken(*offsets: int, **more: object) -> Watched:
+    """Nothing succeeds in some seconds of the baseline."""
+    return Watched(outage=range(*offsets) if offsets else range(0), **more)  # type: ignore[arg-type]
+
+
+def judged(day: Day) -> Verdict:
+    return judge(plan(), day.evidence())
+
+
+def found(verdict: Verdict, objective: str, phase: str = "") -> Finding:
+    return next(
+        f for f in verdict.findings if f.objective.startswith(objective) and phase in ("", f.phase)
+    )
+
+
+def test_a_failure_without_room_is_unknown_and_says_by_how_much() -> None:
+    verdict = judged(broken(10, 20).machine(during("baseline", FULL)))
+    finding = found(verdict, "availability", "baseline")
+    assert finding.outcome is Outcome.UNKNOWN
+    assert "0.4% idle for 40 of 40 s" in finding.because
+    assert "50/s planned, 38/s carried" in finding.because
+    assert "planned arrivals succeeded" in finding.because
+    assert (verdict.outcome, verdict.exit_status) == (Outcome.UNKNOWN, 111)
+
+
+def test_a_failure_with_room_to_spare_fails() -> None:
+    verdict = judged(broken(10, 20).machine({}))
+    assert found(verdict, "availability", "baseline").outcome is Outcome.FAIL
+    assert verdict.exit_status == 99
+    # And so it does when it was another phase that had none.
+    verdict = judged(broken(10, 20).machine(during("cool-down", FULL)))
+    assert verdict.exit_status == 99
+
+
+@pytest.mark.parametrize(
+    ("idle", "n", "outcome"),
+    [
+        (IDLE_MIN - 0.001, 40, Outcome.UNKNOWN),
+        (IDLE_MIN, 40, Outcome.FAIL),
+        (FULL, round(40 * SECONDS_MIN), Outcome.UNKNOWN),
+        (FULL, round(40 * SECONDS_MIN) - 1, Outcome.FAIL),
+    ],
+)
+def test_it_takes_too_little_for_too_long(idle: float, n: int, outcome: Outcome) -> None:
+    day = broken(10, 20).machine(during("baseline", idle, n))
+    assert found(judged(day), "availability", "baseline").outcome is outcome
+
+
+def test_a_pass_stays_a_pass_however_busy_it_was() -> None:
+    calm, busy = judged(Watched().machine({})), judged(Watched().machine(everywhere(0.0)))
+    assert calm.outcome is Outcome.PASS
+    assert busy.findings == calm.findings
+
+
+@pytest.mark.parametrize(
+    ("day", "objective"),
+    [
+        (Watched(dns_fails_over=False), "failover"),
+        (Watched(pods_replaced=False), "pods replaced"),
+        (Watched(balancer_turns_away=False), "routing"),
+        (Watched(latency_s=0.4), "latency"),
+    ],
+)
+def test_what_a_busy_machine_explains_is_held_against_nobody(day: Watched, objective: str) -> None:
+    plain = dataclasses.replace(day, events=[], seconds={}, ledger=[], readbacks={}, series={})
+    assert found(judged(plain.machine({})), objective).outcome is Outcome.FAIL
+    busy = judged(day.machine(everywhere(FULL)))
+    assert found(busy, objective).outcome is Outcome.UNKNOWN
+    assert busy.exit_status == 111
+
+
+def test_what_no_machine_explains_fails_all_the_same() -> None:
+    lost = judged(Watched().read_back("obj-020", "missing").machine(everywhere(FULL)))
+    assert found(lost, "durability").outcome is Outcome.FAIL
+    assert lost.exit_status == 99
+    day = Watched()
+    cells = day.seconds[20].cells
+    wrong = dataclasses.replace(cells[0], outcome="failed", error="checksum")
+    day.seconds[20] = dataclasses.replace(day.seconds[20], cells=(wrong, *cells[1:]))
+    assert found(judged(day.machine(everywhere(FULL))), "content").outcome is Outcome.FAIL
+    assert judged(Watched(undone=False).machine(everywhere(FULL))).exit_status == 113
+
+
+@pytest.mark.parametrize(("n", "outcome"), [(20, Outcome.UNKNOWN), (19, Outcome.FAIL)])
+def test_what_was_to_be_seen_and_was_not_excuses_where_it_matters(n: int, outcome: Outcome) -> None:
+    day = broken(10, 20).machine(during("baseline", None, n))
+    finding = found(judged(day), "availability", "baseline")
+    assert finding.outcome is outcome
+    assert ("not known for 20 of 40 s" in finding.because) == (outcome is Outcome.UNKNOWN)
+
+
+def test_where_nobody_was_to_look_a_failure_is_a_failure() -> None:
+    assert judged(broken(10, 20)).exit_status == 99
+
+
+@pytest.mark.parametrize(("late_s", "outcome"), [(0.2, Outcome.UNKNOWN), (0.01, Outcome.FAIL)])
+def test_a_late_generator_is_no_defect_of_the_target(late_s: float, outcome: Outcome) -> None:
+    verdict = judged(broken(10, 20, late_s=late_s))
+    finding = found(verdict, "availability", "baseline")
+    assert finding.outcome is outcome
+    assert ("over 50 ms late" in finding.because) == (outcome is Outcome.UNKNOWN)
+
+
+def test_of_a_recovery_the_fault_counts_as_well() -> None:
+    day = Watched(outage=range(51, 76))
+    zone = during("fault:zone", FULL) | during("recovery:zone", FULL)
+    assert found(judged(day.machine(zone)), "recovery", "recovery:zone").outcome is Outcome.UNKNOWN
+    day = Watched(outage=range(51, 76))
+    only = during("recovery:zone", FULL)
+    assert found(judged(day.machine(only)), "recovery", "recovery:zone").outcome is Outcome.FAIL
