@@ -159,7 +159,9 @@ class Conductor:
         write_atomic(self.run_dir / "plan.json", document)
 
     def _digests(self) -> dict[str, str]:
-        files = [f.experiment for f in self.plan.faults] + [self.plan.traffic.locustfile]
+        traffic = self.plan.traffic
+        files = [f.experiment for f in self.plan.faults] + [traffic.locustfile]
+        files += [traffic.recording.file] if traffic.recording else []
         return {f: hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in files}
 
     def _refuse_or_go(self) -> None:
@@ -196,6 +198,7 @@ class Conductor:
             locustfile=Path(traffic.locustfile),
             rate=traffic.rate,
             shape=traffic.shape,
+            recording=traffic.recording,
             arrivals=traffic.arrivals,
             seed=traffic.seed,
             mix=dict(traffic.mix),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import click
 if TYPE_CHECKING:
     from harness.load.calibration import Need
     from harness.plan.model import Plan
+    from harness.plan.recording import Recording
     from harness.target.model import Target
     from harness.target.preflight import Check
     from harness.verdict.model import Verdict
@@ -21,11 +22,12 @@ def plan(plan: Plan) -> None:
     click.echo(f"{plan.name}: {plan.description}")
     traffic = plan.traffic
     mix = ", ".join(f"{op} {share:g}" for op, share in traffic.mix.items())
-    click.echo(
-        f"traffic: {traffic.shape or f'{traffic.rate:g} arrivals/s'} ({traffic.arrivals}), {mix}; "
-        f"{'through the edge; ' if traffic.entry == 'edge' else ''}"
-        f"{plan.duration_s:.0f} s in all"
-    )
+    rate = traffic.shape or f"{traffic.rate:g} arrivals/s"
+    if traffic.recording is not None:
+        rate, mix = traffic.recording.words, ", ".join(_left_out(traffic.recording)) or "whole"
+    entry = "through the edge; " if traffic.entry == "edge" else ""
+    said = f"traffic: {rate} ({traffic.arrivals}), {mix}; {entry}{plan.duration_s:.0f} s in all"
+    click.echo(said)
     if traffic.behaviour:
         said = ", ".join(f"{name} {value:g}" for name, value in traffic.behaviour.items())
         click.echo(f"  users: {said} (docs/traffic.md)")
@@ -55,6 +57,14 @@ def workers(plan: Plan, needed: Need) -> None:
         click.echo(f"  the rate needs {needed.workers}: with {count} the generator may be late")
     if count > len(os.sched_getaffinity(0)):
         click.echo("  more than this machine has cores; others can send too: docs/generators.md")
+
+
+def _left_out(recording: Recording) -> Iterator[str]:
+    """What of a recording is not replayed as it stands."""
+    for why, n in recording.skipped.items():
+        yield f"{n} left out: {why}"
+    if recording.out_of_order:
+        yield f"{recording.out_of_order} put in order"
 
 
 def expected(times: Mapping[str, Any], target: Target) -> None:

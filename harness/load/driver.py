@@ -30,6 +30,7 @@ from harness.evidence.journal import Journal
 from harness.load import process, relay
 from harness.load.outcome import NOT_SENT, OK
 from harness.load.settings import Settings
+from harness.plan.recording import Recording
 
 LOOPBACK = "127.0.0.1"
 _POLL_S = 0.1
@@ -143,9 +144,11 @@ class LoadDriver:
         behaviour: Mapping[str, Any] | None = None,
         shape: str = "",
         listen: tuple[str, int] | None = None,
+        recording: Recording | None = None,
     ) -> None:
         """Start ``processes`` generators that share one schedule of ``rate`` arrivals/s.
 
+        ``recording``: what is replayed, again and again, instead.
         ``shape``: how the rate goes over time up to ``rate``, in words; empty: it does not.
         ``listen`` (address, port): the generators are not started here but are Locust workers
         that connect to it. ``duration_s`` None: until :meth:`stop`. ``kill_after_s`` is a
@@ -172,6 +175,7 @@ class LoadDriver:
             max_in_flight=max_in_flight,
             behaviour=behaviour or {},
             shape=shape,
+            **_replayed(recording),
         )
         argv = ["-f", str(locustfile), "--headless", "--host", service_url]
         argv += ["--users", "1", "--only-summary"]
@@ -315,6 +319,18 @@ def free_port() -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+def _replayed(recording: Recording | None) -> dict[str, Any]:
+    """The settings that say what is replayed."""
+    if recording is None:
+        return {}
+    return {
+        "recording": str(Path(recording.file).resolve()),
+        "speed": recording.speed,
+        "methods": recording.methods,
+        "loop": True,
+    }
 
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -25,10 +25,10 @@ from gevent.pool import Pool
 
 from harness.clock import Clock
 from harness.errors import HarnessError, PlanInvalid
-from harness.load.arrivals import Schedule
 from harness.load.flights import Flight
 from harness.load.marks import Marks
 from harness.load.outcome import OK, Outcome
+from harness.load.recorded import Replay, share_s
 from harness.load.settings import Settings
 from harness.load.steps import Ask, Steps, drive
 from harness.load.tally import Tally
@@ -113,10 +113,14 @@ class Engine:
         clock: Clock,
         tally: Tally,
         marks: Marks,
+        replay: Replay | None = None,
         on_finished: Callable[[str, str, float, int, str], None] | None = None,
         begin_at: Callable[[Event], float | None] | None = None,
     ) -> None:
-        """``on_finished`` is told of each call: operation, method, latency in seconds, size in
+        """``replay``: the recording that says what is sent and when, instead of settings and mix,
+        and whose operations these are.
+
+        ``on_finished`` is told of each call: operation, method, latency in seconds, size in
         bytes, error or ``""``. It costs more than the call; None where nobody listens.
 
         ``begin_at`` is called after the warm-up and returns the wall instant at which the
@@ -149,6 +153,8 @@ class Engine:
         #: whether the rest of the schedule was left to others; see :meth:`abandon`
         self.left = False
         self._drains = True
+        self._replay = replay
+        self._pick = replay.pick if replay is not None else None
         self._choice = random.Random(f"operations:{settings.seed}:{settings.worker}").random
         #: flights without a connection: those that wait for something else
         self.waiting: set[Flight] = set()
@@ -178,6 +184,11 @@ class Engine:
             self._marks.close()
             self._traffic.http.close()
             self.done.set()
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether it was ended from outside."""
+        return self._stop.is_set()
 
     def finish(self) -> None:
         """End the schedule now and return when the evidence is closed."""
@@ -244,9 +255,7 @@ class Engine:
 
     def _run_schedule(self) -> None:
         settings = self.settings
-        curve = settings.planned
-        schedule = Schedule(curve, settings.arrivals, settings.seed, settings.duration_s)
-        rate = curve.peak / settings.workers
+        rate = settings.planned.peak / settings.workers
         begin_t = self._begin_at(self._stop)
         if begin_t is None:
             return
@@ -266,7 +275,7 @@ class Engine:
         )
         self.started = True
         helpers = [gevent.spawn(self._flush_often), gevent.spawn(self._keep_house)]
-        self._offsets = schedule.share_s(settings.worker, settings.workers)
+        self._offsets = self._planned_offsets()
         self._ticker = ticker = Ticker(self._poller, self._send_due)
         self._exact = rate <= EXACT_MAX_PER_S
         try:
@@ -293,6 +302,12 @@ class Engine:
                     **self._connection_counts(),
                     **self._traffic.about(),
                 )
+
+    def _planned_offsets(self) -> Iterator[float]:
+        """When this process sends, in seconds from the start."""
+        settings = self.settings
+        records = self._replay.records if self._replay is not None else None
+        return share_s(settings, records, settings.worker, settings.workers)
 
     def _run_closed(self) -> None:
         """So many at once, each following the last, until time is up."""
@@ -348,8 +363,11 @@ class Engine:
 
     def _arrive(self, planned_t: float, planned_m: float) -> None:
         """Count an arrival that fell due and send it, unless too much is in flight."""
-        last = self._last
-        index = bisect(self._sums, self._choice() * self._sums[last], 0, last) if last else 0
+        pick, last = self._pick, self._last
+        if pick is not None:
+            index = pick()
+        else:
+            index = bisect(self._sums, self._choice() * self._sums[last], 0, last) if last else 0
         tally = self._tally
         tally.planned(planned_t)
         if tally.sums.in_flight >= self._in_flight_limit:

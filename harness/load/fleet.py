@@ -20,9 +20,8 @@ from typing import Any
 import gevent
 
 from harness.clock import Clock
-from harness.errors import EvidenceError, ExitStatus
+from harness.errors import EvidenceError, ExitStatus, HarnessError
 from harness.evidence.journal import Journal
-from harness.load.arrivals import Schedule
 from harness.load.engine import DRAIN_GRACE_S, FLUSH_S
 from harness.load.member import (
     BEAT,
@@ -38,10 +37,12 @@ from harness.load.member import (
     SENDING,
     SHARE,
 )
+from harness.load.recorded import records_of, share_s
 from harness.load.relay import HISTORY, Inbox
 from harness.load.remainder import Remainder
 from harness.load.settings import Settings
 from harness.load.tally import NoPen, Pen, Tally, TallySums
+from harness.plan.recording import Records
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class _Test:
     settings: Settings
     seats: dict[str, Seat]
     journal: Pen
+    records: Records | None
     begin_t: float | None = None
     #: when it was asked to end, else None
     asked_t: float | None = None
@@ -136,6 +138,11 @@ class Fleet:
 
     def begin(self, settings: Settings, client_ids: list[str]) -> None:
         """Give each of these workers its share of a new test."""
+        try:
+            records = records_of(settings)
+        except HarnessError as error:
+            self._on_failed(str(error), int(error.exit_status))
+            return
         now_m, now_t = self._clock.monotonic_s(), self._clock.wall_s()
         run_dir = settings.run_dir
         seats = {
@@ -144,7 +151,8 @@ class Fleet:
             )
             for index, client_id in enumerate(client_ids)
         }
-        test = _Test(self._tests, settings, seats, self._journal(run_dir), looked_m=now_m)
+        journal = self._journal(run_dir)
+        test = _Test(self._tests, settings, seats, journal, records, looked_m=now_m)
         self._tests += 1
         self._test = test
         told = dataclasses.replace(settings, run_dir=None).environment()
@@ -157,7 +165,8 @@ class Fleet:
                 "evidence": run_dir is not None,
             }
             self._send(client_id, SHARE, share)
-        log.info("%d workers share %g arrivals/s", len(seats), settings.planned.peak)
+        shared = settings.recording or f"{settings.planned.peak:g} arrivals/s"
+        log.info("%d workers share %s", len(seats), shared)
         test.journal.write("fleet.start", workers=[seat.name for seat in seats.values()])
         gevent.spawn(self._look_often, test)
 
@@ -315,14 +324,13 @@ class Fleet:
             return
         settings = test.settings
         begin_t = test.begin_t
-        schedule = Schedule(settings.planned, settings.arrivals, settings.seed, settings.duration_s)
-        share_s = schedule.share_s(seat.index, len(test.seats))
+        rest_s = share_s(settings, test.records, seat.index, len(test.seats))
         inbox.close()
         planned, done, not_sent = inbox.planned, inbox.done, inbox.not_sent
         sums = TallySums(planned, planned - not_sent, not_sent, planned - not_sent - done)
         seat.rest = Remainder(
             Tally(inbox.tally_pen(self._clock), inbox.thresholds_s, sums=sums),
-            (begin_t + offset_s for offset_s in share_s),
+            (begin_t + offset_s for offset_s in rest_s),
             reported=planned,
             stopped_by_t=stopped_by_t,
             error=kind.replace(".", "-"),

@@ -17,7 +17,9 @@ from typing import Any
 from harness.errors import PlanInvalid
 from harness.load.arrivals import POISSON
 from harness.plan.behaviour import Behaviour
+from harness.plan.quantities import speed_of
 from harness.plan.rates import Curve, constant
+from harness.plan.recording import METHODS, SAFE
 from harness.plan.shapes import is_shape, parse_rate
 
 DEFAULT_RATE = 50.0
@@ -42,6 +44,12 @@ class Settings:
     #: instead of a schedule: so many arrivals at once, each following the last (0: a schedule)
     closed: int = 0
     shape: str = ""
+    #: instead of a rate: the file to replay, how many times as fast, which methods of it, and
+    #: whether it begins anew when it is over
+    recording: str | None = None
+    speed: float = 1.0
+    methods: tuple[str, ...] = SAFE
+    loop: bool = False
     run_dir: Path | None = None
     dns_server: str | None = None
     #: which of how many generator processes this is; the master of several says so
@@ -101,6 +109,10 @@ class Settings:
             "TIMEOUT": str(self.timeout_s),
             "DURATION": "" if self.duration_s is None else str(self.duration_s),
             "CLOSED": str(self.closed or ""),
+            "RECORDING": self.recording or "",
+            "SPEED": str(self.speed),
+            "METHODS": ",".join(self.methods),
+            "LOOP": "yes" if self.loop else "",
             "HARNESS_RUN_DIR": str(self.run_dir or ""),
             "HARNESS_DNS": self.dns_server or "",
             "HARNESS_THRESHOLDS": ",".join(str(s) for s in self.thresholds_s),
@@ -135,6 +147,10 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         timeout_s=reader.number("TIMEOUT", default.timeout_s),
         duration_s=duration_s if duration_s >= 0 else None,
         closed=reader.whole("CLOSED", 0),
+        recording=reader.text("RECORDING") or None,
+        speed=reader.speed("SPEED"),
+        methods=reader.methods("METHODS"),
+        loop=reader.text("LOOP").lower() not in ("", "0", "no", "false"),
         run_dir=Path(env["HARNESS_RUN_DIR"]) if reader.text("HARNESS_RUN_DIR") else None,
         dns_server=reader.text("HARNESS_DNS") or None,
         thresholds_s=(
@@ -190,6 +206,22 @@ class _Reader:
         except ValueError as error:
             message, _, hint = str(error).partition("; ")
             raise PlanInvalid(f"{name}: {message}", hint=hint) from error
+
+    def speed(self, name: str) -> float:
+        text = self.text(name)
+        try:
+            return speed_of(text.removesuffix("x") + "x") if text else 1.0
+        except ValueError as error:
+            raise PlanInvalid(f"{name}: {text!r} is not a speed", hint=f"{name}=2") from error
+
+    def methods(self, name: str) -> tuple[str, ...]:
+        given = tuple(filter(None, (m.strip() for m in self.text(name).split(","))))
+        unknown = [method for method in given if method not in METHODS]
+        if unknown:
+            raise PlanInvalid(
+                f"{name}: {unknown[0]!r} is not a method to replay", hint=", ".join(METHODS)
+            )
+        return given or SAFE
 
     def behaviour(self, name: str) -> dict[str, Any]:
         text = self.text(name)

@@ -49,6 +49,7 @@ from harness.load.marks import Marks
 from harness.load.member import MakePen, Member
 from harness.load.outcome import Outcome
 from harness.load.plain import PlainTraffic
+from harness.load.recorded import Replay
 from harness.load.resolver import Resolver
 from harness.load.settings import Settings, from_environment
 from harness.load.steps import Steps
@@ -90,7 +91,12 @@ _OPTIONS = {
     "closed": ("CLOSED", "instead of a rate: so many at once, each following the last"),
     "run_dir": ("HARNESS_RUN_DIR", "folder in which evidence is written (default: none is)"),
     "timeout": ("TIMEOUT", "seconds after its planned instant a request has failed (default 5)"),
+    "recording": ("RECORDING", "instead of a rate: an access log or HAR file to replay"),
+    "speed": ("SPEED", "how many times as fast as it was recorded (default 1)"),
+    "methods": ("METHODS", "what is replayed (default GET,HEAD,OPTIONS)"),
+    "loop": ("LOOP", "replay it again and again"),
 }
+_FLAGS = ("loop",)
 _WEIGHT = "harness_operation_weight"
 
 
@@ -132,6 +138,19 @@ class OpenLoopUser(User):
     def bring(self, settings: Settings, http: HttpClient, clock: Clock) -> Traffic:
         """What goes with the traffic of this class; here nothing but the requests themselves."""
         return PlainTraffic(http, settings.seed, settings.worker)
+
+    def settle(self, settings: Settings) -> Settings:
+        """What the settings are for this class of users. Raises PlanInvalid for what it cannot."""
+        if settings.recording is not None:
+            raise PlanInvalid(
+                f"{type(self).__name__} sends operations of its own, no recording",
+                hint="locustfiles/replay.py replays one",
+            )
+        return settings
+
+    def replay(self, settings: Settings, http: HttpClient) -> Replay | None:
+        """The recording that is sent instead of operations of its own."""
+        return None
 
     def takeoffs(self, traffic: Any, http: HttpClient) -> dict[str, tuple[float, Takeoff]]:
         """name → (weight, how an arrival of it takes off) of every operation of this class."""
@@ -229,8 +248,8 @@ def _run(engine: Engine, environment: Environment) -> None:
     except HarnessError as error:
         _give_up(environment, error)
     else:
-        # Without a duration it was ended from outside, and Locust is stopping already.
-        if engine.settings.duration_s is not None and environment.runner is not None:
+        # If it was ended from outside, Locust is stopping already.
+        if not engine.was_stopped and environment.runner is not None:
             environment.runner.quit()
 
 
@@ -249,7 +268,7 @@ def build_engine(
     begin_at: Callable[[Event], float | None] | None = None,
 ) -> Engine:
     """An engine for this user's operations, with what the environment says."""
-    settings = settings or settings_for(user.environment)
+    settings = user.settle(settings or settings_for(user.environment))
     clock = clock or SystemClock()
     pen = pen_of(settings)
     host = user.environment.host or user.host
@@ -262,12 +281,14 @@ def build_engine(
     )
     http = HttpClient(host, Resolver(clock, settings.dns_server), poller=poller, limits=limits)
     traffic = user.bring(settings, http, clock)
+    replay = user.replay(settings, http)
     telling = _Telling(user.environment)
     name = settings.worker_name
     engine = Engine(
         settings,
         traffic,
-        user.takeoffs(traffic, http),
+        user.takeoffs(traffic, http) if replay is None else replay.takeoffs(),
+        replay=replay,
         poller=poller,
         clock=clock,
         tally=Tally(
@@ -346,8 +367,11 @@ class _Telling:
 def _add_options(parser: LocustArgumentParser) -> None:
     group = parser.add_argument_group("Open-loop traffic")
     for name, (variable, text) in _OPTIONS.items():
-        flag = f"--{name.replace('_', '-')}"
-        group.add_argument(flag, default="", help=f"{text}; or set {variable}")
+        flag, help_text = f"--{name.replace('_', '-')}", f"{text}; or set {variable}"
+        if name in _FLAGS:
+            group.add_argument(flag, action="store_true", help=help_text)
+        else:
+            group.add_argument(flag, default="", help=help_text)
 
 
 @events.init.add_listener

@@ -15,10 +15,11 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from harness.plan.rates import Curve, constant
+from harness.plan.recording import Recording
 from harness.plan.shapes import parse_rate
 
 PhaseKind = Literal["baseline", "fault", "recovery", "cool-down"]
-Arrivals = Literal["poisson", "even"]
+Arrivals = Literal["poisson", "even", "recorded"]
 #: Where traffic enters the target: at the service itself, or at the CDN in front of it.
 Entry = Literal["origin", "edge"]
 
@@ -47,7 +48,8 @@ class Traffic:
     """Open arrivals: ``rate`` per second, shared among operations by ``mix`` (shares).
 
     ``shape``, if it is not empty, says in words how the rate goes over time
-    (:mod:`harness.plan.shapes`); ``rate`` is then its peak.
+    (:mod:`harness.plan.shapes`); ``rate`` is then its peak. With a ``recording`` that decides
+    what is sent and when, and ``rate`` is its fullest second.
     """
 
     locustfile: str
@@ -62,23 +64,32 @@ class Traffic:
     #: generator processes; ``auto`` until it is known how many the rate needs
     workers: int | Literal["auto"] = 1
     entry: Entry = "origin"
+    recording: Recording | None = None
 
     @cached_property
-    def curve(self) -> Curve:
+    def curve(self) -> Curve | Recording:
         """Planned arrivals per second over time, from the start of the traffic on."""
+        if self.recording is not None:
+            return self.recording
         return parse_rate(self.shape) if self.shape else constant(self.rate)
 
     @property
     def rate_words(self) -> str:
-        """For people: ``200 requests/s``, or the words of its shape; and where it enters."""
+        """For people: ``200 requests/s``, the words of its shape, or what is replayed; and where
+        it enters."""
         words = self.shape or f"{self.rate:g} requests/s"
+        if self.recording is not None:
+            words = self.recording.words
         return f"{words} through the edge" if self.entry == "edge" else words
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; what is not used is left out."""
-        unused = {"shape": "", "behaviour": {}, "workers": 1}
+        unused = {"shape": "", "behaviour": {}, "workers": 1, "recording": None}
         fields = _fields(self).items()
-        return {key: value for key, value in fields if value != unused.get(key)}
+        found = {key: value for key, value in fields if value != unused.get(key, ...)}
+        if self.recording is not None:
+            found["recording"] = self.recording.to_json()
+        return found
 
 
 @dataclass(frozen=True)
@@ -287,13 +298,15 @@ class Plan:
         for entry in document["objectives"]:
             fields = {key: _frozen(value) for key, value in entry.items() if key != "kind"}
             objectives.append(kinds[entry["kind"]](**fields))
-        traffic = Traffic(**document["traffic"])
+        traffic = document["traffic"]
+        if "recording" in traffic:
+            traffic = {**traffic, "recording": Recording.from_json(traffic["recording"])}
         return cls(
             version=int(document["version"]),
             name=str(document["name"]),
             description=str(document["description"]),
             target=TargetNames(**document["target"]),
-            traffic=traffic,
+            traffic=Traffic(**traffic),
             baseline_s=float(document["baseline_s"]),
             faults=tuple(Fault(**fault) for fault in document["faults"]),
             cool_down_s=float(document["cool_down_s"]),

@@ -14,6 +14,7 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
 _PART = re.compile(_NUMBER + r"(ms|s|m|h)")
 _RATE = re.compile(_NUMBER + r" ?/ ?(s|m)")
+_SPEED = re.compile(_NUMBER + r" ?x")
 _PERCENT = re.compile(_NUMBER + r" ?%")
 
 
@@ -40,6 +41,14 @@ def rate_per_s(text: object) -> float:
     if rate <= 0:
         raise ValueError("a rate must be above zero")
     return rate
+
+
+def speed_of(text: object) -> float:
+    """``2x``, ``0.5x`` → how many times as fast, above zero."""
+    match = _SPEED.fullmatch(text.strip()) if isinstance(text, str) else None
+    if not match or float(match[1]) <= 0:
+        raise ValueError(f"{text!r} is not a speed; write one such as 2x or 0.5x")
+    return float(match[1])
 
 
 def fraction(text: object) -> float:

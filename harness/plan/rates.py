@@ -34,7 +34,10 @@ class Piece:
         slope = (self.end - self.start) / self.duration_s
         # The form that keeps its digits when the slope is next to nothing.
         root = math.sqrt(max(0.0, self.start * self.start + 2 * slope * arrivals))
-        return 2 * arrivals / (self.start + root) if self.start + root else 0.0
+        if not self.start + root:
+            return 0.0
+        # Rates next to nothing have hardly any digits: never later than the end of the piece.
+        return min(self.duration_s, 2 * arrivals / (self.start + root))
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ from harness.plan.model import (
     Traffic,
 )
 from harness.plan.objectives import WORDINGS, parse_objective
-from harness.plan.quantities import duration_s, fraction
+from harness.plan.quantities import duration_s, fraction, speed_of
+from harness.plan.recording import METHODS, SAFE, recording_of
 from harness.plan.shapes import is_shape, parse_rate, scaled_to
 
 OPERATIONS = ("download", "upload", "image", "list", "delete")
@@ -131,15 +132,20 @@ class _Reader:
         )  # fmt: skip
         version = root.get("version", _version)
         faults = self._faults(root) if "faults" in root.data else ()
+        baseline_s = root.get("baseline", duration_s)
+        cool_down_s = root.get("cool_down", duration_s) if "cool_down" in root.data else 0.0
+        planned_s = baseline_s + sum(f.hold_s + f.recovery_s for f in faults) + cool_down_s
+        # A fault may take a minute longer than it is held, and generators warm up.
+        horizon_s = 1.2 * planned_s + 120.0 * len(faults) + 120.0
         draft = Plan(
             version=version,
             name=root.get("name", _name),
             description=root.get("description", _text) if "description" in root.data else "",
             target=self._target(root.child("target")),
-            traffic=self._traffic(root.child("traffic"), rate),
-            baseline_s=root.get("baseline", duration_s),
+            traffic=self._traffic(root.child("traffic"), rate, horizon_s),
+            baseline_s=baseline_s,
             faults=faults,
-            cool_down_s=root.get("cool_down", duration_s) if "cool_down" in root.data else 0.0,
+            cool_down_s=cool_down_s,
             objectives=(),
             file=self.file,
             text=self.text,
@@ -183,9 +189,11 @@ class _Reader:
             fail("primary and standby are the same region", "name two", node.where("standby"))
         return target
 
-    def _traffic(self, node: _Node, rate: str | None) -> Traffic:
+    def _traffic(self, node: _Node, rate: str | None, horizon_s: float) -> Traffic:
+        if "recording" in node.data:
+            return self._recorded(node, rate, horizon_s)
         keys = ("locustfile", "rate", "arrivals", "seed", "mix", "timeout")
-        node.only((*keys, *BEHAVIOUR_KEYS, "workers", "entry"), keys)
+        node.only((*keys, *BEHAVIOUR_KEYS, "recording", "workers", "entry"), keys)
         words = node.get("rate", _rate)
         if rate is not None:
             try:
@@ -203,6 +211,42 @@ class _Reader:
             timeout_s=node.get("timeout", duration_s),
             behaviour=self._behaviour(node),
             shape="" if curve.is_constant else words,
+            workers=node.get("workers", _workers) if "workers" in node.data else 1,
+            entry=node.get("entry", _entry) if "entry" in node.data else "origin",
+        )
+
+    def _recorded(self, node: _Node, rate: str | None, horizon_s: float) -> Traffic:
+        """Traffic whose requests and instants are those of a file."""
+        for key in ("rate", "arrivals", "mix", *BEHAVIOUR_KEYS):
+            if key in node.data:
+                message = f"with a recording there is no {key}: what it holds is what is sent"
+                fail(message, f"remove {key}, or recording", node.where(key, value=False))
+        required = ("locustfile", "recording", "seed", "timeout")
+        node.only((*required, "speed", "methods", "workers", "entry"), required)
+        if rate is not None:
+            raise PlanInvalid(
+                "a recording has its own rate",
+                hint="change speed: in the plan",
+                where=Where("RATE"),
+            )
+        path = self._file(node, "recording")
+        seed = node.get("seed", _seed)
+        recording = recording_of(
+            Path(path),
+            path,
+            speed=node.get("speed", speed_of) if "speed" in node.data else 1.0,
+            methods=node.get("methods", _methods) if "methods" in node.data else SAFE,
+            seed=seed,
+            horizon_s=horizon_s,
+        )
+        return Traffic(
+            locustfile=self._file(node, "locustfile"),
+            rate=recording.peak,
+            arrivals="recorded",
+            seed=seed,
+            mix={},
+            timeout_s=node.get("timeout", duration_s),
+            recording=recording,
             workers=node.get("workers", _workers) if "workers" in node.data else 1,
             entry=node.get("entry", _entry) if "entry" in node.data else "origin",
         )
@@ -413,6 +457,15 @@ def _instead(words: str, rate: str) -> str:
     peak = parse_rate(rate).peak
     shaped = not is_shape(rate) and is_shape(words)
     return scaled_to(words, peak) if shaped else " ".join(rate.split())
+
+
+def _methods(value: object) -> tuple[str, ...]:
+    given = tuple(value) if isinstance(value, list) else (value,)
+    unknown = [method for method in given if method not in METHODS]
+    if unknown or not given:
+        known = ", ".join(METHODS)
+        raise ValueError(f"{(unknown or [value])[0]!r} is not a method to replay; one of {known}")
+    return tuple(dict.fromkeys(map(str, given)))
 
 
 def _arrivals(value: object) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.evidence.model import FaultRecord
-from harness.plan.model import Plan
 from harness.report import words
 from harness.report.chart import timeline as draw
 from harness.report.markup import Child, Safe, table, tag, td, text, th
@@ -272,10 +271,6 @@ def target(page: Page) -> Safe | None:
     )
 
 
-def _per_s(plan: Plan) -> str:
-    return f"{plan.traffic.rate:g}/s"
-
-
 def _listed(title: str, items: Sequence[str]) -> Safe:
     shown = tag("ul", *(tag("li", i) for i in items), class_="plain") if items else tag("p", "–")
     return tag("div", tag("h3", title), shown)
@@ -285,11 +280,14 @@ def again(page: Page) -> Safe:
     """The command, and everything that must be the same for it to mean the same."""
     plan = page.plan
     recorded = plan.recorded
-    run = shlex.join(["harness", "run", plan.file, "--rate", plan.traffic.shape or _per_s(plan)])
+    traffic = plan.traffic
+    rate = traffic.shape or f"{traffic.rate:g}/s"
+    given = [] if traffic.recording else ["--rate", rate]
+    run = shlex.join(["harness", "run", plan.file, *given])
     rows = [
         ("Run", str(page.verdict.get("run") or page.evidence.run)),
         ("Seed", str(plan.traffic.seed)),
-        ("Traffic", f"{plan.traffic.shape or _per_s(plan)} {plan.traffic.arrivals}, "
+        ("Traffic", f"{traffic.recording.words if traffic.recording else rate} {traffic.arrivals}, "
          f"{plan.traffic.locustfile}, timeout {plan.traffic.timeout_s:g} s"),
         ("SHA-256 of the plan", plan.sha256),
         *((f"SHA-256 of {name}", str(digest))

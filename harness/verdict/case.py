@@ -115,6 +115,17 @@ class Case:
         # Each process sends an equal share, from a start of its own some moments apart.
         return sum(by(end_t - t) - by(start_t - t) for t in begun) / len(begun)
 
+    def recorded_at_edges(self, phase: str) -> float:
+        """Arrivals of a recording that may lie on either side of the edges of ``phase``: what it
+        plans within a second is not known more closely."""
+        recording, seconds = self.plan.traffic.recording, self.seconds(phase)
+        if recording is None:
+            return 0.0
+        edges = (seconds.start, seconds.stop)
+        return float(
+            sum(max(recording.off_by(at - t) for t in self._schedules_begun) for at in edges)
+        )
+
     @cached_property
     def _schedules_begun(self) -> tuple[float, ...]:
         said = [tally.start.get("start_t") for tally in self.evidence.tallies]

@@ -188,6 +188,7 @@ def judge_rate(case: Case, phase: str) -> Finding:
     spread = _SIGMAS * math.sqrt(schedule) if case.plan.traffic.arrivals == "poisson" else 0.0
     # An even schedule may differ by one arrival at each end, for each worker.
     spread = max(spread, 2.0 * max(1, len(case.evidence.tallies)))
+    spread = max(spread, case.recorded_at_edges(phase))
     sent = counts.sent / counts.planned if counts.planned else 0.0
     problem = _rate_problem(case, phase, schedule, spread)
     return Finding(

@@ -7,9 +7,11 @@ import dataclasses
 import pytest
 
 from harness.plan.model import Plan
+from harness.plan.recording import Recording
 from harness.verdict.case import Case
 from harness.verdict.judge import judge
 from harness.verdict.model import Outcome
+from harness.verdict.recovery import _window
 from tests.verdict.build import LAST, RATE, T0, Day, plan
 
 DOUBLE_FROM = 40
@@ -73,8 +75,6 @@ def test_what_is_due_follows_the_curve_from_each_workers_own_start() -> None:
 
 
 def test_a_recovery_window_is_as_long_as_the_lowest_rate_needs() -> None:
-    from harness.verdict.recovery import _window
-
     def window(rate: str) -> int:
         return _window(Case(plan(("rate: 50/s", f"rate: {rate}")), Day().evidence()), T0, T0 + 60)
 
@@ -83,3 +83,46 @@ def test_a_recovery_window_is_as_long_as_the_lowest_rate_needs() -> None:
     assert window("100/s for 30s, then 20/s") == 5
     assert window("spike 100/s to 500/s at 5s for 1s") == 3
     assert window("1/s for 100s, then 500/s") == 61  # more than there are: it cannot be told
+
+
+# ---- recorded traffic --------------------------------------------------------------------------
+
+
+def replayed(*per_second: int, start_t: float = T0) -> set[Outcome]:
+    """How the planned rate is judged when a recording plans so many in each second."""
+    recording = Recording(
+        file="access.log",
+        sha256="0",
+        format="common",
+        speed=1.0,
+        methods=("GET",),
+        records=sum(per_second),
+        recorded_s=len(per_second),
+        out_of_order=0,
+        per_second=per_second,
+    )
+    by = plan()
+    traffic = dataclasses.replace(by.traffic, recording=recording, arrivals="recorded")
+    evidence = Day().evidence()
+    (tally,) = evidence.tallies
+    tally = dataclasses.replace(tally, start={"start_t": start_t})
+    verdict = judge(
+        dataclasses.replace(by, traffic=traffic), dataclasses.replace(evidence, tallies=(tally,))
+    )
+    found = [f for f in verdict.findings if f.objective == "planned rate sent"]
+    assert len(found) == 8
+    return {f.outcome for f in found}
+
+
+def test_a_day_that_sent_what_was_recorded_passes() -> None:
+    assert replayed(*[RATE] * 200) == {Outcome.PASS}
+    assert replayed(*[RATE] * 200, start_t=T0 - 0.5) == {Outcome.PASS}
+
+
+def test_a_day_that_sent_more_or_less_than_was_recorded_is_unknown() -> None:
+    assert replayed(*[RATE + 20] * 200) == {Outcome.UNKNOWN}
+    assert replayed(*[RATE - 20] * 200) == {Outcome.UNKNOWN}
+
+
+def test_beyond_what_the_plan_knows_of_a_recording_nothing_is_known() -> None:
+    assert replayed(*[RATE] * 60) == {Outcome.PASS, Outcome.UNKNOWN}
