@@ -9,7 +9,7 @@ DEFECT ?=
 PLAN   ?= experiments/gamedays/lab.yaml
 BENCH  ?=
 
-.PHONY: gameday test bench lint clean setup
+.PHONY: gameday test bench fuzz lint clean setup
 .DEFAULT_GOAL := gameday
 
 gameday: $(VENV)/.lab  ## run the whole game day on the lab
@@ -29,6 +29,10 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev  ## what the generator and the judge cost, as ratios in one run
 	$(BIN)/python -m tests.bench $(BENCH)
+
+MINUTES ?= 10
+fuzz: $(VENV)/.dev  ## the client against a hostile server; keeps what it finds
+	$(BIN)/python -m tests.load.fuzz --minutes $(MINUTES)
 
 setup: $(VENV)/.dev
 

@@ -4,9 +4,9 @@ A load generator cannot keep every latency, and an average of percentiles means
 nothing. Counts in fixed buckets can be added across seconds and processes without
 loss, and what the buckets blur is stated: every figure read from one is an interval.
 
-A value is a whole number of microseconds ``v``. With octave ``e = floor(log2 v)`` its
-bucket is ``e * 128 + floor((v - 2^e) * 128 / 2^e)``: 128 buckets for each doubling, so
-the middle of a bucket is within 0.4 % of any value in it.
+A value is a number of microseconds ``v``, cut to quarters. With octave ``e = floor(log2 v)``
+its bucket is ``e * 128 + floor((v - 2^e) * 128 / 2^e)``: 128 buckets for each doubling, so
+the middle of a bucket is within 0.4 % of any value in it, from 32 µs on.
 """
 
 from __future__ import annotations
@@ -28,31 +28,32 @@ class Interval(NamedTuple):
     high: float
 
 
-def index_of(value_us: int) -> int:
-    """Bucket of a duration in whole microseconds; anything below 1 µs counts as 1 µs."""
-    if value_us < 1:
-        value_us = 1
-    octave = value_us.bit_length() - 1
-    return (octave << 7) + (((value_us - (1 << octave)) << 7) >> octave)
+def index_of(value_us: float) -> int:
+    """Bucket of a duration in microseconds; anything below 1 µs counts as 1 µs."""
+    quarters = int(value_us * 4)
+    if quarters < 4:
+        quarters = 4
+    octave = quarters.bit_length() - 1
+    return ((octave - 2) << 7) + (((quarters - (1 << octave)) << 7) >> octave)
 
 
 def bounds_us(index: int) -> Interval:
     """The durations, in microseconds, that fall into bucket ``index``: ``[low, high)``.
 
-    Durations are cut to whole microseconds before they are counted, so a bucket is
-    never narrower than one. Raises ValueError for a negative index.
+    Durations are cut to quarters of a microsecond before they are counted, so a bucket is
+    never narrower than that. Raises ValueError for a negative index.
     """
     if index < 0:
         raise ValueError(f"bucket index {index} is negative")
     octave, step = divmod(index, BUCKETS_PER_OCTAVE)
     width = 2.0**octave / BUCKETS_PER_OCTAVE
     low = 2.0**octave + step * width
-    return Interval(low, low + max(width, 1.0))
+    return Interval(low, low + max(width, 0.25))
 
 
 def record(histogram: Histogram, value_s: float) -> None:
     """Count one duration of ``value_s`` seconds."""
-    index = index_of(int(value_s * 1e6))
+    index = index_of(value_s * 1e6)
     histogram[index] = histogram.get(index, 0) + 1
 
 

@@ -8,12 +8,15 @@ planned when it falls due (before it is sent), and the file is closed by a line 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from harness.evidence import histogram
 from harness.load.outcome import NOT_SENT
+
+log = logging.getLogger(__name__)
 
 
 class Pen(Protocol):
@@ -34,9 +37,18 @@ class NoPen:
         pass
 
 
-#: Buckets of the durations that most are: looked up in a third of the time it takes to compute.
-_SMALL_US = 1 << 16
-_small = [histogram.index_of(value_us) for value_us in range(_SMALL_US)]
+#: Operations counted by their own name, per process. A name that holds an id would be as many as
+#: there are requests: those beyond are counted as one.
+NAMES_MAX = 2000
+OTHER_NAMES = "(other)"
+
+#: Durations that most are, in quarters of a microsecond: their buckets are looked up in a third of
+#: the time it takes to compute them.
+_SMALL = 1 << 18
+_small = [0] * 4
+for _octave in range(2, 18):
+    for _step in range(0, 128, max(1, 128 >> _octave)):
+        _small += [((_octave - 2) << 7) + _step] * max(1, 1 << _octave >> 7)
 
 
 class CellView(NamedTuple):
@@ -102,6 +114,8 @@ class Tally:
         self._pen = pen
         self._thresholds_s = tuple(thresholds_s)
         self._numbered_thresholds = tuple(enumerate(self._thresholds_s))
+        self._names: set[str] = set()
+        self._other_names = False
         self._seconds: dict[int, _Second] = {}
         self._lateness: histogram.Histogram = {}
 
@@ -123,16 +137,41 @@ class Tally:
         sums = self.sums
         sums.sent += 1
         sums.in_flight += 1
-        late_us = int(lateness_s * 1e6)
+        quarters = int(lateness_s * 4e6)
         lateness = self._lateness
-        index = _small[late_us] if 0 <= late_us < _SMALL_US else histogram.index_of(late_us)
+        index = _small[quarters] if 0 <= quarters < _SMALL else histogram.index_of(quarters / 4)
         lateness[index] = lateness.get(index, 0) + 1
 
     def not_sent(self, planned_t: float, op: str, error: str) -> None:
         """It was not sent at all: the generator's fault, not the service's."""
         self.sums.not_sent += 1
-        cells = self._seconds.setdefault(int(planned_t), _Second()).cells
-        cells.setdefault((op, NOBODY, (NOT_SENT, error)), _Cell(len(self._thresholds_s))).n += 1
+        second = self._seconds.setdefault(int(planned_t), _Second())
+        cell = second.cells.get((op, NOBODY, (NOT_SENT, error)))
+        if cell is None:
+            cell = self._cell(second, op, NOBODY, (NOT_SENT, error))
+        cell.n += 1
+
+    def _cell(self, second: _Second, op: str, served: Served, result: tuple[str, str]) -> _Cell:
+        """A cell that is not there yet, unless its operation has no name of its own."""
+        if op not in self._names:
+            if len(self._names) < NAMES_MAX:
+                self._names.add(op)
+            else:
+                if not self._other_names:
+                    log.warning(
+                        "more than %d names of operations: from %r on all are counted as %s; give "
+                        "requests that differ by an id one name",
+                        NAMES_MAX,
+                        op,
+                        OTHER_NAMES,
+                    )
+                self._other_names = True
+                op = OTHER_NAMES
+        key = (op, served, result)
+        cell = second.cells.get(key)
+        if cell is None:
+            cell = second.cells[key] = _Cell(len(self._thresholds_s))
+        return cell
 
     def done(
         self,
@@ -154,15 +193,15 @@ class Tally:
         key = (op, served, result)
         cell = second.cells.get(key)
         if cell is None:
-            cell = second.cells[key] = _Cell(len(self._thresholds_s))
+            cell = self._cell(second, op, served, result)
         cell.n += 1
         cell.size_bytes += size_bytes
-        value_us = int(latency_s * 1e6)
-        index = _small[value_us] if 0 <= value_us < _SMALL_US else histogram.index_of(value_us)
+        quarters = int(latency_s * 4e6)
+        index = _small[quarters] if 0 <= quarters < _SMALL else histogram.index_of(quarters / 4)
         counts = cell.latency
         counts[index] = counts.get(index, 0) + 1
-        value_us = int(service_s * 1e6)
-        index = _small[value_us] if 0 <= value_us < _SMALL_US else histogram.index_of(value_us)
+        quarters = int(service_s * 4e6)
+        index = _small[quarters] if 0 <= quarters < _SMALL else histogram.index_of(quarters / 4)
         counts = cell.service
         counts[index] = counts.get(index, 0) + 1
         for i, threshold_s in self._numbered_thresholds:
@@ -203,6 +242,7 @@ class Tally:
             sent=sums.sent,
             not_sent=sums.not_sent,
             in_flight=sums.in_flight + unfinished,
+            **({"names_max": NAMES_MAX} if self._other_names else {}),
             **about,
         )
         self._pen.close()

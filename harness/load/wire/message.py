@@ -35,9 +35,11 @@ HEAD_MAX_BYTES = 64 * 1024
 #: 1xx answers before the real one; a server that sends more is looping.
 INTERIM_MAX = 16
 
+#: What may be in a line; of the control characters those that others take for its end are not.
+_TEXT = rb"[^\r\n\0\v\f]*"
 _HEAD = re.compile(
-    rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?"
-    rb"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n\0]*(?:\r\n[ \t][^\r\n\0]*)*)*\r\n\r\n"
+    rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: " + _TEXT + rb")?"
+    rb"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]+:" + _TEXT + rb"(?:\r\n[ \t]" + _TEXT + rb")*)*\r\n\r\n"
 )
 _FRAMING = re.compile(
     rb"\r\n(content-length|transfer-encoding|connection|location|set-cookie|content-encoding)"
@@ -46,13 +48,13 @@ _FRAMING = re.compile(
 )
 _FOLD = re.compile(rb"\r\n[ \t]+")
 #: A line behind the last chunk.
-_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n\0]*\Z")
+_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:" + _TEXT + rb"\Z")
 #: All that is white space in HTTP.
 _SPACE = b" \t"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _TARGET = re.compile(r"[^\x00-\x20\x7f]+\Z")
 _DIGITS = re.compile(rb"[0-9]{1,18}\Z")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?\Z")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;" + _TEXT + rb")?\Z")
 #: Looked at together for the end of a line of a chunked body.
 _LINE_BYTES = 128
 #: Bodies that end with the connection, and none at all.
