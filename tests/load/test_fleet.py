@@ -390,4 +390,4 @@ def outcome_of(offset_s: float, n: int) -> dict:
     key, latency_s = (int(offset_s), f"op{n % 3}"), latency_of(n)
     counted = {(*key, "n"): 1, (*key, "bytes"): n}
     counted |= {(*key, "below", str(t)): int(latency_s <= t) for t in (0.01, 0.2)}
-    return counted | {(*key, histogram.index_of(int(latency_s * 1e6))): 1}
+    return counted | {(*key, histogram.index_of(latency_s * 1e6)): 1}

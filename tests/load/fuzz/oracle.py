@@ -93,10 +93,10 @@ def allowed(asked: Asked, tls: bool) -> Allowed:
             # Nobody to say what the answer is; that it ends in time is still looked at.
             found.errors |= {"", "unasked"}
             found.unknown = True
-    if "timeout" in found.errors:
-        found.errors.add("connect-timeout")  # a deadline so near that it may be met on the way
     if asked.upload_bytes and status >= 300 and "rest" in verbs:
         found.errors |= {"timeout"}
+    if "timeout" in found.errors:
+        found.errors.add("connect-timeout")  # a deadline so near that it may be met on the way
     return found
 
 
