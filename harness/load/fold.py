@@ -18,6 +18,8 @@ from harness.load.tally import CellView
 
 #: Locust looks back a few seconds and keeps a number for every second since the start.
 KEEP_SECONDS = 120
+#: Points of its charts; it adds one every 5 s and takes none away.
+KEEP_POINTS = 1000
 
 
 class Fold:
@@ -47,6 +49,10 @@ class Fold:
             for numbers in (entry.num_reqs_per_sec, entry.num_fail_per_sec):
                 for second in [s for s in numbers if s < oldest]:
                     del numbers[second]
+        points = self._stats.history
+        if len(points) > KEEP_POINTS:
+            # The whole run stays to be seen: of the older half every second point goes.
+            del points[: KEEP_POINTS // 2 : 2]
 
     def _error(self, method: str, cell: CellView) -> None:
         error = cell.error or cell.outcome
