@@ -57,12 +57,12 @@ def main() -> None:
         if int(now[0]) % 5 == 0:
             update_stats_history(runner, "now")
 
+    tracemalloc.start()
     for _ in range(START_S):
         second()
     for _ in range(KEEP_POINTS):
         update_stats_history(runner, "now")
     gc.collect()
-    tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     for _ in range(int(hours * 3600)):
         second()

@@ -145,7 +145,7 @@ def test_names_beyond_so_many_are_counted_as_one(caplog: pytest.LogCaptureFixtur
 
 
 def test_counting_for_hours_takes_no_more_memory() -> None:
-    """A quarter of an hour of simulated seconds after a start; in a process of its own, for Locust's."""
+    """A quarter of an hour of simulated seconds; in a process of its own, for Locust patches it."""
     ran = subprocess.run(
         [sys.executable, "-m", "tests.load.hours", "--hours", "0.25"],
         cwd=ROOT,
