@@ -84,9 +84,9 @@ class Traffic:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; what is not used is left out."""
-        unused = {"shape": "", "behaviour": {}, "workers": 1, "recording": None}
+        unused = {"shape": "", "behaviour": {}, "workers": 1, "entry": "origin"}
         fields = _fields(self).items()
-        found = {key: value for key, value in fields if value != unused.get(key, ...)}
+        found = {key: value for key, value in fields if value != unused.get(key)}
         if self.recording is not None:
             found["recording"] = self.recording.to_json()
         return found

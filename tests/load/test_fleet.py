@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 
@@ -28,6 +29,7 @@ from harness.load.offset import EXCHANGES_KEPT, Offset, OffsetClock, Offsets, me
 from harness.load.relay import Inbox, Outbox, RelayPen, ledger_file, tally_file
 from harness.load.settings import Settings
 from harness.load.tally import Tally
+from harness.plan.recording import read_records
 from harness.plan.shapes import parse_rate
 
 SHAPE = "ramp 20/s to 90/s over 3s"
@@ -193,6 +195,28 @@ def test_the_rest_of_a_lost_worker_is_counted_within_four_seconds(scene):
     assert end["closed_by"] == "master"
     assert 0 < lost["stopped_by_t"] - lost_at_t <= LEASE_S
     assert lost["reported"] < len(share)
+
+
+def test_the_rest_of_a_recording_is_counted_as_that_of_a_schedule(tmp_path):
+    log = tmp_path / "access.log"
+    line = '::1 - - [01/Mar/2026:10:00:0{} +0000] "GET / HTTP/1.1" 200 5\n'
+    log.write_text("".join(line.format(n) for n in (0, 0, 0, 1, 3, 3, 3, 3)))
+    settings = {"recording": str(log), "speed": 2.0, "loop": True, "shape": ""}
+    scene = Scene(tmp_path / "run", **settings)
+    scene.ready()
+    scene.workers["a"].report(LEFT)
+    scene.clock.advance(10.0)
+    scene.fleet.look()
+    begin_t = scene.history("fleet.go")[0]["begin_t"]
+    scene.fleet.finish()
+    mine = itertools.islice(read_records(log, seed=3).instants_s(2.0, loop=True), 0, 24, 3)
+    # Eight in each two of the six seconds, shared by three.
+    assert scene.planned("w0") == Counter(int(begin_t + offset_s) for offset_s in mine)
+
+
+def test_a_recording_that_is_not_there_ends_the_test(tmp_path):
+    scene = Scene(tmp_path / "run", recording=str(tmp_path / "none.log"), shape="")
+    assert "cannot be read" in scene.failed[0]
 
 
 def test_a_lost_worker_that_speaks_again_is_told_nothing_and_nothing_of_it_is_taken(scene):

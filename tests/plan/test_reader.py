@@ -126,7 +126,8 @@ def test_a_rate_that_changes_keeps_its_shape_under_another_peak() -> None:
 
 
 def test_a_constant_rate_is_recorded_as_it_always_was() -> None:
-    assert "shape" not in lab().to_json()["traffic"]
+    keys = {"locustfile", "rate", "arrivals", "seed", "mix", "timeout_s"}
+    assert set(lab().to_json()["traffic"]) == keys
     held = parse_plan(TEXT.replace("rate: 200/s", "rate: 200/s for 5s, then 200/s"), LAB)
     assert held.traffic == lab().traffic
 
