@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from harness.clock import Clock
 from harness.errors import PlanInvalid
+from harness.load import relay
+from harness.load.engine import Traffic
+from harness.load.ledger import Ledger
 from harness.load.recorded import Replay, records_of
 from harness.load.settings import Settings
-from harness.load.user import OpenLoopUser
+from harness.load.user import OpenLoopUser, pen_of
 from harness.load.wire.client import HttpClient
 from harness.plan.recording import Records
 
@@ -36,6 +40,12 @@ class RecordedUser(OpenLoopUser):
         return dataclasses.replace(
             settings, rate=float(max(1, fullest)), shape="", arrivals="recorded", mix={}
         )
+
+    def bring(self, settings: Settings, http: HttpClient, clock: Clock) -> Traffic:
+        # An empty ledger says that this process has stored nothing that must be there later.
+        name = settings.worker_name
+        Ledger(pen_of(settings)(relay.ledger_file(name), f"ledger/{name}")).close()
+        return super().bring(settings, http, clock)
 
     def replay(self, settings: Settings, http: HttpClient) -> Replay:
         return Replay(self._records, settings, http, self.headers)

@@ -23,6 +23,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from harness.errors import PlanInvalid, Where
 from harness.plan.behaviour import Behaviour
 from harness.plan.model import (
+    Durability,
     Failback,
     Failover,
     Fault,
@@ -372,7 +373,14 @@ class _Reader:
         return tuple(names)
 
     def _can_be_seen(self, objective: Objective, plan: Plan, node: _Node, kind: str) -> None:
-        """A bound longer than the time watched could never be missed, so it is refused."""
+        """What could never be missed is refused: a bound longer than the time watched, a loss of
+        uploads nobody keeps count of."""
+        if isinstance(objective, Durability) and plan.traffic.recording is not None:
+            fail(
+                "what a recording uploads is not kept count of, so nothing can be said of its loss",
+                "remove the objective, or replay no recording",
+                node.where(kind),
+            )
         if not isinstance(objective, (Recovery, Failover, Failback)):
             return
         for name in objective.faults:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.evidence.journal import END
+from harness.load.ledger import read_lines
 from harness.load.recorded import (
     OPERATIONS_MAX,
     Replay,
@@ -175,6 +177,8 @@ def test_two_processes_send_what_was_recorded_when_it_is_due(drive, tmp_path, se
         mine = itertools.takewhile(lambda t: t < 3, records.instants_s(2.0, worker, 2, loop=True))
         due.update(int(start["start_t"] + t) for t in mine)
     assert dict(tallies.planned) == dict(due)
+    for worker in range(2):
+        assert [each["kind"] for each in read_lines(tmp_path / f"ledger/w{worker}.jsonl")] == [END]
     written = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and p != log)
     assert b"s3cret" not in written
 

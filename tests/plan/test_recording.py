@@ -287,6 +287,12 @@ def test_a_mistake_is_refused_with_its_place(tmp_path, change, key, words) -> No
     assert caught.value.hint
 
 
+def test_no_recording_can_say_that_no_upload_was_lost(tmp_path) -> None:
+    written(tmp_path, COMMON % (0, b"GET", b"/", 200))
+    with pytest.raises(PlanInvalid, match="not kept count of"):
+        replayed(tmp_path, ("availability: at least 99 %", "durability: no upload lost or altered"))
+
+
 def test_a_broken_recording_and_a_rate_are_refused_before_anything_is_touched(tmp_path) -> None:
     path = written(tmp_path, b"nothing\n")
     with pytest.raises(PlanInvalid, match="known format") as caught:
