@@ -60,6 +60,8 @@ _VALID = LocustUserAgent.valid_response_codes
 _REDIRECT = LocustUserAgent.redirect_response_codes
 #: Requests whose bytes are remembered, per user class.
 _HEADS_MAX = 1024
+#: A small answer may be decompressed to any size: this much is taken.
+DECODED_MAX_BYTES = 256 * 1024 * 1024
 _BYTES = "application/octet-stream"
 _ENCODINGS = "gzip, deflate, br"
 
@@ -177,17 +179,31 @@ class Response(FastResponse):
         if not encoding or encoding == "identity" or not exchange.body:
             return exchange.body
         if encoding == "gzip":
-            return zlib.decompress(exchange.body, 16 + zlib.MAX_WBITS)
+            return _inflated(exchange.body, 16 + zlib.MAX_WBITS)
         if encoding == "deflate":
             try:
-                return zlib.decompress(exchange.body, -zlib.MAX_WBITS)
+                return _inflated(exchange.body, -zlib.MAX_WBITS)
             except zlib.error:
-                return zlib.decompress(exchange.body)
+                return _inflated(exchange.body, zlib.MAX_WBITS)
         if encoding == "br":
             import brotli
 
-            return bytes(brotli.decompress(exchange.body))
+            try:
+                return bytes(brotli.decompress(exchange.body))
+            except brotli.error as error:
+                raise ValueError(f"not brotli: {error}") from error
         raise ValueError(f"Unknown content encoding: {encoding}")
+
+
+def _inflated(body: bytes, window_bits: int) -> bytes:
+    """Raises zlib.error for what is none or ends early, ValueError for what never seems to end."""
+    stream = zlib.decompressobj(window_bits)
+    content = stream.decompress(body, DECODED_MAX_BYTES)
+    if not stream.eof:
+        if stream.unconsumed_tail:
+            raise ValueError(f"more than {DECODED_MAX_BYTES} bytes when decompressed")
+        raise zlib.error("incomplete or truncated stream")
+    return content
 
 
 class _Body(io.BytesIO):
@@ -490,8 +506,13 @@ class Session:
             came_from.append(response)
             try:
                 carrier.redirect(response.status_code, location)
+                self._client(carrier.url)
             except AgentError as error:
                 response.error = error
+                break
+            except ValueError as error:
+                # No address at all; counted, not raised into the task.
+                response.error = AgentError(location, str(error))
                 break
             if response.status_code in (301, 302, 303):
                 method, body = ("HEAD" if method == "HEAD" else "GET"), None

@@ -39,3 +39,48 @@ def cases() -> list[str]:
 def test_both_classes_see_the_same(seen: dict[str, dict[str, list]], case: str) -> None:
     assert seen["HarnessUser"][case] == seen["FastHttpUser"][case]
     assert seen["HarnessUser"][case]
+
+
+ODD = """
+import gevent.monkey; gevent.monkey.patch_all()
+import gzip, json
+from locust.env import Environment
+from harness.load import session
+from tests.load.wire.scripted import Scripted, answer
+
+session.DECODED_MAX_BYTES = 1000
+
+def seen(said):
+    with Scripted([[said]]) as server:
+        environment, events = Environment(), []
+        environment.events.request.add_listener(lambda **event: events.append(event))
+        made = type("Odd", (session.HarnessUser,), {"host": server.url, "network_timeout": 2.0})
+        made(environment).client.get("/x")
+        return [type(event["exception"]).__name__ for event in events]
+
+print(json.dumps(
+    [seen(answer(b"", "302 Found", Location=to)) for to in ("http://[", "http://:80/", "http://h:x/")]
+    + [seen(answer(b, Content_Encoding=e)) for b, e in (
+        (gzip.compress(b"x" * 1000), "gzip"), (gzip.compress(b"x" * 9999), "gzip"),
+        (gzip.compress(b"x")[:-4], "gzip"), (b"no", "br"))]
+))
+"""
+
+
+def test_an_answer_that_leads_nowhere_or_cannot_be_decoded_is_counted_once() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", ODD],
+        cwd=PROGRAM.parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    nowhere, wrong = ["ConnectionError"], ["ValueError"]
+    assert json.loads(ran.stdout.splitlines()[-1]) == [
+        *[nowhere] * 3,
+        ["NoneType"],
+        wrong,
+        ["error"],
+        wrong,
+    ]
