@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ _NAMES = {
     "http": "Locust `HttpUser`",
     "h2load": "h2load `--h1`",
 }
+
+#: A generator that is never waiting gets at least so much of its core on a quiet machine.
+QUIET_CORES = 0.9
 
 HEAD = """\
 # What the load costs, and how true it is
@@ -40,13 +44,13 @@ unless said otherwise; no request is sent before the answer to the last on its c
 """
 
 LIMITS = {
-    "small": "The kernel: sending, waking the target and receiving are most of what a small "
-    "request costs, in wrk as in the engine. What the engine adds is Python: the state of the "
-    "connection, the head of the answer, counting. Locust's event with its statistics costs as "
-    "much again.",
+    "small": "wrk spends nearly all of it in the kernel: sending, waking the target, receiving. "
+    "The engine's part in the kernel is no larger; what it adds is Python: the state of the "
+    "connection, the head of the answer, counting. Locust's event with its statistics comes on "
+    "top of that, and a greenlet, a response and cookies on top of that for a plain task.",
     "large": "Copying, for those that read the body. The engine has the kernel drop it where "
-    "nobody looks at it (`MSG_TRUNC`), and checks its length; a plain task is given the body, so "
-    "it is read.",
+    "nobody looks at it (`MSG_TRUNC`), and checks its length: it spends less in the kernel than "
+    "wrk, and more in Python. A plain task is given the body, so it is read.",
     "upload": "The kernel. The target copies the body out of its socket; what is left to the "
     "generator is to fill that socket and to wake the target. Declared bodies go from a file by "
     "one `sendfile`, without a copy; a plain task's bytes, and those of the others, are copied "
@@ -111,7 +115,20 @@ def _machine(results: Results) -> str:
         f"\nThis run: {results['date']}; {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['memory_gib']:g} GiB, {machine['kernel']}, {machine['python']} "
         f"({machine['compiler_options']}), {machine['open_files']} open files; {versions}; "
-        f"{tools}.\n" + (f"\n{missing}" if missing else "")
+        f"{tools}.\n" + _disturbance(results) + (f"\n{missing}" if missing else "")
+    )
+
+
+def _disturbance(results: Results) -> str:
+    """Says so where a generator that takes all the CPU it can get did not get its core."""
+    samples = [s for of in results.get("closed", {}).values() for s in of.get("fast", [])]
+    got = Spread.of([s["cores"] for s in samples])
+    if got is None or got.median >= QUIET_CORES:
+        return ""
+    return (
+        "\n**Other work ran on these cores meanwhile**: `FastHttpUser`, which takes all it can "
+        f"get, got {got.median:.2f} of its core. Costs are then higher than they need be, the more "
+        "so the larger a program is, and latencies are those of the queue for the processor.\n"
     )
 
 
@@ -344,10 +361,10 @@ def _value(value: Spread | float | None, digits: int | None = None) -> str:
 
 def _number(value: float, digits: int | None) -> str:
     if digits is None:
-        size = abs(value)
-        digits = 0 if size >= 100 or value == round(value) else 1 if size >= 10 else 2
-        if 0 < size < 0.1:
-            digits = 4
+        if value == 0:
+            return "0"
+        # Three digits that count.
+        digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:.{digits}f}"
 
 
