@@ -79,7 +79,7 @@ def load_balancer(line: bytes) -> Record:
         t = _iso_time(created[1])
     else:
         # The line is stamped when the answer was sent, and says how long each part took.
-        t = _iso_time(found[1]) - sum(max(0.0, float(took)) for took in found.group(2, 3, 4))
+        t = _iso_time(found[1]) - sum(map(_took_s, found.group(2, 3, 4)))
     return Record(t, True, method, target, _number(found[5]), _number(found[6]))
 
 
@@ -128,8 +128,17 @@ def _request(line: bytes) -> tuple[bytes, bytes]:
     return found[1], origin_form(found[2])
 
 
+def _took_s(text: bytes) -> float:
+    """Seconds; -1 stands for none."""
+    took_s = max(0.0, float(text))
+    if not took_s < 1e6:
+        raise ValueError(f"{took_s} s is no time a request takes")
+    return took_s
+
+
 def _number(text: bytes) -> int:
-    return int(text) if text.isdigit() else 0
+    """A size or status; 0 for ``-`` and for what no server would write."""
+    return int(text) if text.isdigit() and len(text) <= 12 else 0
 
 
 @lru_cache(maxsize=1024)

@@ -40,7 +40,11 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 METHODS = (*SAFE, "POST", "PUT", "PATCH", "DELETE")
 #: What is read at most: some hundred MiB of memory, and more than a day at 50 requests/s.
 RECORDS_MAX = 5_000_000
+#: A longer line is read as several, none of which is a request: it is counted, not kept.
+LINE_MAX_BYTES = 64 * 1024
 HAR_MAX_BYTES = 256 * 1024 * 1024
+#: An upload is replayed with at most so many bytes.
+SIZE_MAX_BYTES = 1 << 30
 #: Of the lines, this share may be unreadable (the ends of a cut file, a line of another program).
 MALFORMED_MAX = 0.05
 #: Lines looked at to find out which format it is.
@@ -200,7 +204,9 @@ def read_records(path: Path, *, methods: tuple[str, ...] = SAFE, seed: int = 0) 
         with _open(path) as file:
             found = _Reading(path, frozenset(methods), seed)
             start = file.peek(64)[:64].lstrip()  # type: ignore[attr-defined]
-            return found.har(file) if start.startswith(b"{") else found.log(file)
+            if start.startswith(b"{"):
+                return found.har(file)
+            return found.log(iter(lambda: file.readline(LINE_MAX_BYTES), b""))
     except (OSError, EOFError) as error:
         raise PlanInvalid(
             f"the recording cannot be read: {error}",
@@ -336,7 +342,7 @@ class _Reading:
                 True,
                 request["method"].encode(),
                 accesslog.origin_form(request["url"].encode()),
-                status if isinstance(status, int) and 0 <= status < 1000 else 0,
+                status if isinstance(status, int) and status > 0 else 0,
                 size if isinstance(size, int) and size > 0 else 0,
             )
         )
@@ -364,8 +370,8 @@ class _Reading:
         self._exact &= record.exact
         self._times.append(record.t)
         records.what.append(number)
-        records.statuses.append(record.status)
-        records.sizes.append(record.size_bytes)
+        records.statuses.append(record.status if record.status < 1000 else 0)
+        records.sizes.append(min(record.size_bytes, SIZE_MAX_BYTES))
 
     def _done(self) -> Records:
         records, times = self._records, self._times

@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.errors import PlanInvalid
 from harness.plan import Plan, parse_plan
@@ -94,6 +97,33 @@ def test_a_damaged_line_is_no_request(line: bytes) -> None:
     for parse in (common, load_balancer):
         with pytest.raises(ValueError, match=r"^(?!no request|no path)"):
             parse(line)
+
+
+damage = st.lists(st.tuples(st.integers(0, 300), st.binary(max_size=6)), max_size=4)
+
+
+@given(st.sampled_from([COMMON % (7, b"GET", b"/a?b=c", 404), alb(5), alb(0)[:150]]), damage)
+def test_a_line_damaged_anyhow_is_refused_or_still_a_request(line: bytes, cuts: list) -> None:
+    for at, bytes_ in cuts:
+        line = line[:at] + bytes_ + line[at + len(bytes_) :]
+    for parse in (common, load_balancer):
+        try:
+            record = parse(line)
+        except ValueError:
+            continue
+        assert abs(record.t) < 1e12
+        assert re.fullmatch(rb"/[!-~]*", record.target)
+        assert record.method.isalpha()
+        assert 0 <= record.status < 1000
+
+
+def test_what_no_server_would_write_is_bounded(tmp_path: Path) -> None:
+    huge = alb(1).replace(b"340 366", b"9" * 30 + b" 366")
+    slow = alb(0).partition(b' "forward"')[0].rpartition(b" ")[0].replace(b"0.048", b"inf")
+    lines = [*(alb(n) for n in range(80)), huge, slow]
+    found = read_records(written(tmp_path, *lines, b"\n", b"x" * 70_000, b"\n"))
+    assert found.skipped == {"malformed": 3}  # the long line is read as two
+    assert max(found.sizes) == 340
 
 
 # ---- a file ------------------------------------------------------------------------------------
