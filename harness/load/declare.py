@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.load.wire.client import IDEMPOTENT, HttpClient
-from harness.load.wire.upload import COPY_MAX_BYTES, Body
+from harness.load.wire.ask import DROP, Ask
+from harness.load.wire.client import HttpClient
+from harness.load.wire.upload import Body
 
 
 class Declared:
@@ -44,37 +45,20 @@ class Declared:
 
     def bound_to(self, http: HttpClient) -> Bound:
         """The request as bytes for one service. Raises ValueError for a path that is none."""
-        body = self.body
-        head = http.head(
-            self.method, self.path, self.headers, len(body) if body is not None else None
-        )
-        if isinstance(body, bytes) and len(body) < COPY_MAX_BYTES:
-            head, body = head + body, None
-        return Bound(self, head, body or None)
+        size_bytes = len(self.body) if self.body is not None else None
+        return Bound(self, http.head(self.method, self.path, self.headers, size_bytes))
 
 
-class Bound:
+class Bound(Ask):
     """A declared request, ready to be sent."""
 
-    __slots__ = (
-        "again",
-        "body",
-        "expect",
-        "head_only",
-        "length",
-        "method",
-        "request",
-        "size_bytes",
-    )
+    __slots__ = ("expect", "length", "method", "size_bytes")
 
-    def __init__(self, declared: Declared, request: bytes, body: bytes | Body | None) -> None:
+    def __init__(self, declared: Declared, head: bytes) -> None:
+        super().__init__(declared.method, head, declared.body, take=DROP)
         self.method = declared.method
-        self.request = request
-        self.body = body
         self.expect = declared.expect
         self.length = declared.length
-        self.again = 1 if declared.method in IDEMPOTENT else 0
-        self.head_only = declared.method == "HEAD"
         self.size_bytes = len(declared.body) if declared.body is not None else 0
 
 

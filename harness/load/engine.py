@@ -16,7 +16,7 @@ import random
 import time
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import Any, Protocol
 
 import gevent
@@ -100,6 +100,16 @@ def choose_weights(
     return list(weights), list(weights.values())
 
 
+def _chooser(weights: list[float], seed: str) -> Callable[[], int]:
+    """Draws numbers from 0 on with these weights."""
+    if len(weights) == 1:
+        return repeat(0).__next__
+    sums = list(accumulate(weights))
+    total, last = sums[-1], len(sums) - 1
+    draw = random.Random(seed).random
+    return lambda: bisect(sums, draw() * total, 0, last)
+
+
 class Engine:
     """One generator process's traffic: warm-up, schedule, drain, closing of the evidence."""
 
@@ -136,8 +146,6 @@ class Engine:
         self.origin = traffic.http.origin
         self.timeout_s = settings.timeout_s
         self.now = poller.now
-        self._sums = list(accumulate(self._weights))
-        self._last = len(self._sums) - 1
         self._in_flight_limit = settings.in_flight_limit
         self._closed = settings.closed > 0
         self._late_max_s = min(LATE_MAX_S, settings.timeout_s / 2)
@@ -154,12 +162,18 @@ class Engine:
         self.left = False
         self._drains = True
         self._replay = replay
-        self._pick = replay.pick if replay is not None else None
-        self._choice = random.Random(f"operations:{settings.seed}:{settings.worker}").random
+        #: the number of the operation of the next arrival
+        self._pick = (
+            replay.pick
+            if replay is not None
+            else _chooser(self._weights, f"operations:{settings.seed}:{settings.worker}")
+        )
         #: flights without a connection: those that wait for something else
         self.waiting: set[Flight] = set()
         self._stop = Event()
         self._over = Event()
+        #: no arrival begins any more; asked once per request, so no event
+        self._is_over = False
         #: operation → method of its last request; Locust's statistics go by both
         self.methods: dict[str, str] = {}
         self.started = False
@@ -193,7 +207,7 @@ class Engine:
     def finish(self) -> None:
         """End the schedule now and return when the evidence is closed."""
         self._stop.set()
-        self._over.set()
+        self._end_schedule()
         self.done.wait()
 
     def abandon(self, *, drain: bool) -> None:
@@ -205,7 +219,7 @@ class Engine:
         self.left = True
         self._drains = drain
         self._stop.set()
-        self._over.set()
+        self._end_schedule()
 
     # ---- warm-up ------------------------------------------------------------------------
 
@@ -247,9 +261,7 @@ class Engine:
         """Send one request of warm-up or housekeeping and wait for its answer."""
         within_s = self.settings.timeout_s if ask.within_s is None else ask.within_s
         deadline_m = self._clock.monotonic_s() + within_s
-        return self._traffic.http.perform(
-            ask.request, ask.body, ask.take, deadline_m, head_only=ask.head_only, again=ask.again
-        )
+        return self._traffic.http.perform(ask, deadline_m)
 
     # ---- schedule -----------------------------------------------------------------------
 
@@ -314,23 +326,27 @@ class Engine:
         settings = self.settings
         self._stop.wait(max(0.0, self._start_m - self._clock.monotonic_s()))
         for _ in range(len(range(settings.worker, settings.closed, settings.workers))):
-            self._arrive(self._clock.wall_s(), self.now())
+            self._follow()
         if self.settings.duration_s is not None:
             self._stop.wait(self.settings.duration_s)
-            self._over.set()
+            self._end_schedule()
+
+    def _end_schedule(self) -> None:
+        self._is_over = True
+        self._over.set()
 
     def _advance(self) -> None:
         """Look at the next arrival, and have the timer go off when it is due."""
         self._next_s = next(self._offsets, None)
         if self._next_s is None:
-            self._over.set()
+            self._end_schedule()
         elif self._exact and self._ticker is not None:
             self._ticker.at(self._start_m + self._next_s)
 
     def _send_due(self) -> None:
         """The timer went off (in the hub): send every arrival whose instant has come."""
         now = self._poller.now
-        if self._stop.is_set():
+        if self._is_over:
             return
         now_m = now()
         if now_m > self.lease_m:
@@ -344,39 +360,34 @@ class Engine:
             if now_m - start_m - offset_s > self._late_max_s:
                 self._too_late(start_t + offset_s)
             else:
-                self._arrive(start_t + offset_s, start_m + offset_s)
+                self._arrive(start_t + offset_s, start_m + offset_s, now_m)
             offset_s = next(self._offsets, None)
             now_m = now()
         self._next_s = offset_s
         if offset_s is None:
-            self._over.set()
+            self._end_schedule()
         elif self._exact and self._ticker is not None:
             self._ticker.at(start_m + offset_s)
 
     def _too_late(self, planned_t: float) -> None:
         """Count an arrival that this process is too late for: sent now, it would be other traffic
         than was planned, and half of its time is over."""
-        last = self._last
-        index = bisect(self._sums, self._choice() * self._sums[last], 0, last) if last else 0
+        index = self._pick()
         self._tally.planned(planned_t)
         self._tally.not_sent(planned_t, self._names[index], "generator-late")
 
-    def _arrive(self, planned_t: float, planned_m: float) -> None:
+    def _arrive(self, planned_t: float, planned_m: float, now_m: float) -> None:
         """Count an arrival that fell due and send it, unless too much is in flight."""
-        pick, last = self._pick, self._last
-        if pick is not None:
-            index = pick()
-        else:
-            index = bisect(self._sums, self._choice() * self._sums[last], 0, last) if last else 0
+        index = self._pick()
         tally = self._tally
-        tally.planned(planned_t)
         if tally.sums.in_flight >= self._in_flight_limit:
+            tally.planned(planned_t)
             tally.not_sent(planned_t, self._names[index], "too-many-in-flight")
             return
         flight = self._takeoffs[index](self, planned_t, planned_m)
-        flight.sent_m = sent_m = self.now()
-        tally.sent(sent_m - planned_m)
-        flight.start()
+        flight.sent_m = now_m
+        tally.took_off(planned_t, now_m - planned_m)
+        flight.start(now_m)
 
     # ---- what flights tell --------------------------------------------------------------
 
@@ -386,8 +397,9 @@ class Engine:
 
     def _follow(self) -> None:
         """Closed loop: one is over, so the next begins."""
-        if not self._over.is_set() and not self._stop.is_set() and self.now() <= self.lease_m:
-            self._arrive(self._clock.wall_s(), self.now())
+        now_m = self.now()
+        if not self._is_over and now_m <= self.lease_m:
+            self._arrive(self._start_t + (now_m - self._start_m), now_m, now_m)
 
     def count(
         self,
@@ -396,7 +408,7 @@ class Engine:
         served: tuple[str, str],
         size_bytes: int,
         done_m: float,
-        method: str,
+        is_write: bool = False,
     ) -> None:
         """It is over: count its outcome."""
         latency_s = done_m - flight.planned_m
@@ -410,14 +422,14 @@ class Engine:
             done_m - flight.sent_m,
         )
         if served[0] and result[0] == OK:
-            is_write = method == "PUT"
             self._marks.success(self._clock.wall_s(), flight.op, *served, is_write=is_write)
-        self.methods[flight.op] = method
         if self._on_finished is not None:
+            method = self.methods[flight.op]
             self._on_finished(flight.op, method, latency_s, size_bytes, result[1])
-        if self._closed:
-            if result[0] == OK:
-                self._follow()
+        if self._closed and not self._is_over:
+            if result[0] == OK and done_m <= self.lease_m:
+                # At the instant of the answer: a closed loop has no other plan.
+                self._arrive(self._start_t + (done_m - self._start_m), done_m, done_m)
             else:
                 # From the loop: a failure at once must not follow a failure at once for ever.
                 gevent.get_hub().loop.run_callback(self._follow)

@@ -17,6 +17,7 @@ from harness.load.outcome import FAILED, OK, UNSURE, Outcome
 from harness.load.steps import Ask, Pending, Steps
 from harness.load.wire.client import NOBODY, Exchange, served_by, taker_for
 from harness.load.wire.connection import Connection
+from harness.load.wire.message import Head
 from harness.load.wire.origin import NoConnection
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class Flight(Protocol):
     planned_m: float
     sent_m: float
 
-    def start(self) -> None:
-        """Send it, in the hub."""
+    def start(self, now_m: float) -> None:
+        """Send it, in the hub, at this monotonic instant."""
 
     def give_up(self) -> None:
         """The run is over: count it as unfinished and let go of what it holds."""
@@ -57,54 +58,73 @@ class DeclaredFlight:
         "connection",
         "engine",
         "hangar",
+        "head",
         "op",
+        "outcome",
         "planned_m",
         "planned_t",
         "sent_m",
+        "served",
     )
 
     def __init__(self, engine: Engine, op: str, ask: Bound, hangar: list[DeclaredFlight]) -> None:
         self.engine = engine
+        engine.methods[op] = ask.method
         self.op = op
         self.ask = ask
         self.hangar = hangar
         self.planned_t = self.planned_m = self.sent_m = 0.0
         self.connection: Connection | None = None
+        #: The last head of known length, and what it means: the same head means the same.
+        self.head: Head | None = None
+        self.outcome = _SUCCESS
+        self.served = NOBODY
 
-    def start(self) -> None:
-        ask, engine = self.ask, self.engine
+    def start(self, now_m: float) -> None:
+        engine = self.engine
         try:
-            engine.origin.begin(
-                self,
-                ask.request,
-                ask.body,
-                None,
-                self.planned_m + engine.timeout_s,
-                ask.head_only,
-                ask.again,
-            )
+            engine.origin.begin(self, self.ask, None, self.planned_m + engine.timeout_s, now_m)
         except NoConnection as failure:
             self._count(Outcome(FAILED, failure.name))
 
     def finished(self, connection: Connection) -> None:
-        ask, head = self.ask, connection.head
-        size_bytes = connection.received_bytes + ask.size_bytes
-        done_m = connection.done_m
-        served = NOBODY
-        if head is not None:
-            served = head.note or served_by(head)
-        if connection.error:
-            sure = ask.method == "GET" or not connection.sent
-            result = Outcome(FAILED if sure else UNSURE, connection.error)
-        elif head.status not in ask.expect:  # type: ignore[union-attr]
-            result = _of_status(head.status)  # type: ignore[union-attr]
-        elif ask.length is not None and ask.length != connection.body_bytes:
-            result = _WRONG_LENGTH
-        else:
-            result = _SUCCESS
-        connection.release()
         self.connection = None
-        self.engine.count(self, result, served, size_bytes, done_m, ask.method)
+        if connection.error:
+            self._failed(connection)
+            return
+        if connection.head is not self.head:
+            self._judge(connection)
+        self.engine.count(
+            self,
+            self.outcome,
+            self.served,
+            connection.received_bytes + self.ask.size_bytes,
+            connection.done_m,
+        )
+        self.hangar.append(self)
+
+    def _judge(self, connection: Connection) -> None:
+        """Say what an answer means."""
+        ask, head = self.ask, connection.head
+        assert head is not None
+        self.head = head if head.length >= 0 else None
+        self.served = served_by(head)
+        if head.status not in ask.expect:
+            self.outcome = _of_status(head.status)
+        elif ask.length is not None and ask.length != connection.body_bytes:
+            self.outcome = _WRONG_LENGTH
+        else:
+            self.outcome = _SUCCESS
+
+    def _failed(self, connection: Connection) -> None:
+        sure = self.ask.method == "GET" or not connection.sent
+        self.engine.count(
+            self,
+            Outcome(FAILED if sure else UNSURE, connection.error),
+            served_by(connection.head) if connection.head is not None else NOBODY,
+            connection.received_bytes + self.ask.size_bytes,
+            connection.done_m,
+        )
         self.hangar.append(self)
 
     def give_up(self) -> None:
@@ -114,8 +134,8 @@ class DeclaredFlight:
         self._count(Outcome(name, "unfinished"))
 
     def _count(self, result: Outcome) -> None:
-        engine, ask = self.engine, self.ask
-        engine.count(self, result, NOBODY, ask.size_bytes, engine.now(), ask.method)
+        engine = self.engine
+        engine.count(self, result, NOBODY, self.ask.size_bytes, engine.now())
 
 
 def _of_status(status: int) -> Outcome:
@@ -169,13 +189,12 @@ class StepsFlight:
         self.connection: Connection | None = None
         self.taker: Any = None
 
-    def start(self) -> None:
+    def start(self, now_m: float) -> None:
         self._go_on(None)
 
     def finished(self, connection: Connection) -> None:
         exchange = Exchange()
         exchange.read(connection, self.taker)
-        connection.release()
         self.connection = None
         self._go_on(exchange)
 
@@ -218,28 +237,24 @@ class StepsFlight:
     def _begin(self, ask: Ask) -> str:
         """Send what the operation asks for; why that cannot even be begun, else ``""``."""
         self.taker = taker = taker_for(ask.take)
+        now_m = self.engine.now()
         deadline_m = self.planned_m + self.engine.timeout_s
         if ask.within_s is not None:
-            deadline_m = min(deadline_m, self.engine.now() + ask.within_s)
+            deadline_m = min(deadline_m, now_m + ask.within_s)
+        sink = taker.take if taker is not None else None
         try:
-            self.engine.origin.begin(
-                self,
-                ask.request,
-                ask.body,
-                taker.take if taker is not None else None,
-                deadline_m,
-                ask.head_only,
-                ask.again,
-            )
+            self.engine.origin.begin(self, ask, sink, deadline_m, now_m)
         except NoConnection as failure:
             return failure.name
         return ""
 
     def _count(self, result: Outcome) -> None:
         call = self.call
-        exchange = call.exchange
+        engine, exchange = self.engine, call.exchange
         size_bytes = max(0, exchange.size_bytes) + call.bytes_sent
-        self.engine.count(self, result, exchange.served, size_bytes, self.engine.now(), call.method)
+        engine.methods[self.op] = call.method
+        is_write = call.method == "PUT"
+        engine.count(self, result, exchange.served, size_bytes, engine.now(), is_write)
 
 
 class TaskFlight:
@@ -261,18 +276,19 @@ class TaskFlight:
         self.engine = engine
         self.op = op
         self.run = run
+        engine.methods[op] = "TASK"
         self.planned_t = planned_t
         self.planned_m = planned_m
         self.sent_m = 0.0
         self.greenlet: Any = None
 
-    def start(self) -> None:
+    def start(self, now_m: float) -> None:
         self.engine.waiting.add(self)
         self.greenlet = gevent.spawn(self._work)
 
     def give_up(self) -> None:
         self.engine.waiting.discard(self)
-        self.engine.count(self, Outcome(UNSURE, "unfinished"), NOBODY, 0, self.engine.now(), "TASK")
+        self.engine.count(self, Outcome(UNSURE, "unfinished"), NOBODY, 0, self.engine.now())
         self.greenlet.kill(block=False)
 
     def _work(self) -> None:
@@ -283,4 +299,4 @@ class TaskFlight:
             result = Outcome(FAILED, f"exception-{type(error).__name__}")
         if self in self.engine.waiting:
             self.engine.waiting.discard(self)
-            self.engine.count(self, result, NOBODY, 0, self.engine.now(), "TASK")
+            self.engine.count(self, result, NOBODY, 0, self.engine.now())

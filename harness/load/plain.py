@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 
 from harness.load.outcome import FAILED, UNSURE, Outcome
 from harness.load.steps import Ask, Steps
-from harness.load.wire.client import IDEMPOTENT, KEEP, Exchange, HttpClient
-from harness.load.wire.upload import COPY_MAX_BYTES, Body
+from harness.load.wire.ask import KEEP
+from harness.load.wire.client import Exchange, HttpClient
+from harness.load.wire.upload import Body
 
 
 class PlainTraffic:
@@ -73,16 +74,8 @@ class PlainCall:
         """Any request. Raises ValueError for a path or header that is none."""
         self.method = method
         size_bytes = len(body)
-        request = self._http.head(method, path, headers or {}, size_bytes or None)
-        if isinstance(body, bytes) and len(body) < COPY_MAX_BYTES:
-            request, body = request + body, b""
-        exchange = yield Ask(
-            request,
-            body or None,
-            take=take,
-            again=1 if method in IDEMPOTENT else 0,
-            head_only=method == "HEAD",
-        )
+        head = self._http.head(method, path, headers or {}, size_bytes or None)
+        exchange = yield Ask(method, head, body, take=take)
         self.bytes_sent += size_bytes
         self.exchange = exchange
         return exchange

@@ -24,7 +24,8 @@ from harness.load.ledger import Stored
 from harness.load.resolver import Resolver
 from harness.load.settings import Settings
 from harness.load.steps import Ask, Steps, drive
-from harness.load.wire.client import HASH, Exchange, HttpClient
+from harness.load.wire.ask import HASH
+from harness.load.wire.client import Exchange, HttpClient
 from harness.load.wire.poller import Poller
 from harness.load.workload import VirtualUser, file_path
 
@@ -165,14 +166,15 @@ class _Reader:
         if error:
             return Answer(ERROR, "", error)
         headers = {"Authorization": f"Bearer {token}"}
-        exchange = yield Ask(self._http.head("GET", file_path(item.object_id), headers), take=HASH)
+        head = self._http.head("GET", file_path(item.object_id), headers)
+        exchange = yield Ask("GET", head, take=HASH)
         if exchange.status == 401:
             self._user.reject(token)
         return judge(exchange, item)
 
     def _perform(self, ask: Ask) -> Exchange:
         deadline_m = min(self._clock.monotonic_s() + self._timeout_s, self._give_up_m)
-        return self._http.perform(ask.request, ask.body, ask.take, deadline_m, again=ask.again)
+        return self._http.perform(ask, deadline_m)
 
 
 def judge(exchange: Exchange, item: Stored) -> Answer:

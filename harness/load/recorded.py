@@ -182,9 +182,10 @@ class Replay:
             if hangar:
                 flight = hangar.pop()
             else:
-                ask = Bound(Declared(method, "/"), b"", None)
+                ask = Bound(Declared(method, "/"), b"")
                 flight = DeclaredFlight(engine, name, ask, hangar)
             load(flight.ask)
+            flight.head = None  # what the last answer meant, it meant for another request
             flight.planned_t = planned_t
             flight.planned_m = planned_m
             return flight
@@ -195,7 +196,7 @@ class Replay:
         """Make ``ask`` the request of the arrival that was picked last."""
         records, index = self.records, self._index
         before, after = self._pieces[ask.method]
-        ask.request = before + records.targets[records.what[index]] + after
+        ask.head = before + records.targets[records.what[index]] + after
         ask.expect = expected(records.statuses[index])
 
     def _load_body(self, ask: Bound) -> None:
@@ -204,9 +205,9 @@ class Replay:
         target = records.targets[records.what[index]].decode("ascii")
         head = self._http.head(ask.method, target, self._headers, size)
         if size < COPY_MAX_BYTES:
-            ask.request, ask.body = head + bytes(size), None
+            ask.head, ask.body = head + bytes(size), None
         else:
-            ask.request, ask.body = head, self._body(size)
+            ask.head, ask.body = head, self._body(size)
         ask.size_bytes = size
         ask.expect = expected(records.statuses[index])
 

@@ -46,11 +46,11 @@ from locust.user.users import RestMixin
 from harness.clock import SystemClock
 from harness.load.resolver import Resolver
 from harness.load.settings import from_environment
-from harness.load.wire.client import IDEMPOTENT, KEEP, Exchange, HttpClient
+from harness.load.wire.ask import IDEMPOTENT, Ask
+from harness.load.wire.client import Exchange, HttpClient
 from harness.load.wire.message import all_headers, request_bytes
 from harness.load.wire.origin import Limits, Name
 from harness.load.wire.poller import Poller
-from harness.load.wire.upload import COPY_MAX_BYTES
 
 _ABSOLUTE = re.compile(r"^https?://", re.IGNORECASE)
 #: What a path may hold as it is; the rest is percent-encoded, as FastHttpUser does.
@@ -342,7 +342,7 @@ class Session:
         plain = headers is None and auth is None and data is None and json is None and not kwargs
         known = self._heads.get((method, url)) if plain and not len(self.cookiejar) else None
         if known is not None:
-            response = self._exchange(known[0], method, self._built(url), known[1], None, None)
+            response = self._exchange(known[0], method, self._built(url), known[1], None)
             if response.error is None and _needs_more(response):
                 response = self._follow(response, method, None, {}, allow_redirects)
         else:
@@ -436,11 +436,11 @@ class Session:
             method, target, parts.netloc.rpartition("@")[2], fields.items(), length
         )
         client = self._client(url)
-        response = self._exchange(client, method, url, request, body, None)
+        response = self._exchange(client, method, url, request, body)
         for _ in range(self._max_retries):
             if response.error is None or method not in IDEMPOTENT:
                 break
-            response = self._exchange(client, method, url, request, body, None)
+            response = self._exchange(client, method, url, request, body)
         return response
 
     def _exchange(
@@ -448,31 +448,18 @@ class Session:
         client: HttpClient,
         method: str,
         url: str,
-        request: bytes,
+        head: bytes,
         body: bytes | None,
-        _: None,
     ) -> Response:
-        sent = request
-        large = body is not None and len(body) >= COPY_MAX_BYTES
-        if body and not large:
-            request += body
-        deadline_m = client.now() + self._timeout_s
-        again = 1 if method in IDEMPOTENT else 0
+        ask = Ask(method, head, body)
         if self._gate is not None:
             self._gate.acquire()
         try:
-            exchange = client.perform(
-                request,
-                body if large else None,
-                KEEP,
-                deadline_m,
-                head_only=method == "HEAD",
-                again=again,
-            )
+            exchange = client.perform(ask, client.now() + self._timeout_s)
         finally:
             if self._gate is not None:
                 self._gate.release()
-        response = Response(exchange, method, url, sent + body if body else sent)
+        response = Response(exchange, method, url, head + body if body else head)
         if exchange.error:
             response.error = _exception(exchange.error, url)
         return response

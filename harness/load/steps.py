@@ -3,7 +3,7 @@
 ::
 
     def download(call):
-        answer = yield Ask(request)
+        answer = yield Ask("GET", head)
         return Outcome(OK) if answer.status == 200 else Outcome(FAILED, "status")
 
 Written so, an operation waits without a thread or greenlet of its own, and thousands cost
@@ -17,39 +17,10 @@ from typing import Any, TypeAlias, TypeVar
 
 from gevent.event import Event
 
-from harness.load.wire.client import KEEP, Exchange
-from harness.load.wire.upload import Body
+from harness.load.wire.ask import Ask
+from harness.load.wire.client import Exchange
 
 T = TypeVar("T")
-
-
-class Ask:
-    """One request, as bytes, ready to be sent any number of times.
-
-    ``take`` says what becomes of the answer's body: dropped unread, kept, or hashed (SHA-256)
-    and dropped. ``again``: how often it may be sent once more when a kept connection turns out
-    to be closed. ``within_s``: answered by then or given up, its connection cut; None: as long
-    as the operation has time.
-    """
-
-    __slots__ = ("again", "body", "head_only", "request", "take", "within_s")
-
-    def __init__(
-        self,
-        request: bytes,
-        body: Body | bytes | None = None,
-        *,
-        take: int = KEEP,
-        again: int = 1,
-        head_only: bool = False,
-        within_s: float | None = None,
-    ) -> None:
-        self.request = request
-        self.body = body
-        self.take = take
-        self.again = again
-        self.head_only = head_only
-        self.within_s = within_s
 
 
 class Pending:

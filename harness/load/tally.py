@@ -132,9 +132,15 @@ class Tally:
         second.planned += 1
         self.sums.planned += 1
 
-    def sent(self, lateness_s: float) -> None:
-        """It is on its way, ``lateness_s`` after its planned instant."""
+    def took_off(self, planned_t: float, lateness_s: float) -> None:
+        """An arrival fell due at wall instant ``planned_t`` and is on its way, so much later."""
+        t = int(planned_t)
+        second = self._seconds.get(t)
+        if second is None:
+            second = self._seconds[t] = _Second()
+        second.planned += 1
         sums = self.sums
+        sums.planned += 1
         sums.sent += 1
         sums.in_flight += 1
         quarters = int(lateness_s * 4e6)

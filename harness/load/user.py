@@ -54,7 +54,8 @@ from harness.load.resolver import Resolver
 from harness.load.settings import Settings, from_environment
 from harness.load.steps import Steps
 from harness.load.tally import CellView, NoPen, Pen, Tally
-from harness.load.wire.client import DROP, HASH, KEEP, HttpClient
+from harness.load.wire.ask import DROP, HASH, KEEP
+from harness.load.wire.client import HttpClient
 from harness.load.wire.origin import Limits
 from harness.load.wire.poller import Poller
 from harness.load.workload import Workload

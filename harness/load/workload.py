@@ -23,8 +23,8 @@ from harness.load.parts import CUT_AFTER_S, FROM_BYTES, PartsUnknown, PartsUploa
 from harness.load.settings import Settings
 from harness.load.steps import Ask, Pending, Steps
 from harness.load.visitors import REMEMBERED, Visitor, Visitors, seen_now
-from harness.load.wire.client import DROP, HASH, IDEMPOTENT, KEEP, Exchange, HttpClient
-from harness.load.wire.upload import COPY_MAX_BYTES
+from harness.load.wire.ask import DROP, HASH, KEEP
+from harness.load.wire.client import Exchange, HttpClient
 from harness.plan.behaviour import Behaviour
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class VirtualUser:
     def __init__(self, http: HttpClient, clock: Clock, user: str, password: str) -> None:
         login = json.dumps({"user": user, "password": password}).encode()
         head = http.head("POST", "/v1/token", {"Content-Type": "application/json"}, len(login))
-        self._ask = Ask(head + login, again=0)
+        self._ask = Ask("POST", head, login)
         self._clock = clock
         self._token = ""
         self._why_not = ""
@@ -461,18 +461,11 @@ class Call:
             return Exchange(error)
         fields = {"Authorization": f"Bearer {token}", **(headers or {})}
         length = len(body) if body or method == "POST" else None
-        request = self.workload.http.head(method, path, fields, length)
+        head = self.workload.http.head(method, path, fields, length)
         if cut_at is not None:
             body = body[:cut_at]
-        large = len(body) >= COPY_MAX_BYTES
-        exchange = yield Ask(
-            request if large else request + body,
-            body if large else None,
-            take=take,
-            again=1 if method in IDEMPOTENT else 0,
-            head_only=method == "HEAD",
-            within_s=None if cut_at is None else CUT_AFTER_S,
-        )
+        within_s = None if cut_at is None else CUT_AFTER_S
+        exchange = yield Ask(method, head, body, take=take, within_s=within_s)
         self.bytes_sent += len(body)
         if exchange.status == 401:
             account.reject(token)

@@ -118,7 +118,7 @@ class Asking(PlainTraffic):
 
     def housekeeping(self) -> Iterator[Steps[None]]:
         def steps() -> Steps[None]:
-            yield Ask(self.http.head("GET", "/token"))
+            yield Ask("GET", self.http.head("GET", "/token"))
 
         return iter([steps()])
 

@@ -33,8 +33,7 @@ def pen():
 
 def test_an_arrival_is_planned_before_it_is_sent_and_counted_in_its_own_second(pen):
     tally = Tally(pen, [0.2])
-    tally.planned(1700000000.9)
-    tally.sent(0.001)
+    tally.took_off(1700000000.9, 0.001)
     tally.flush()
     tally.done(1700000000.9, *OK, 10, 0.25, 0.2)
     tally.flush()
@@ -63,7 +62,7 @@ def test_an_arrival_is_planned_before_it_is_sent_and_counted_in_its_own_second(p
 def test_a_latency_at_the_threshold_is_below_it(pen):
     tally = Tally(pen, [0.2, 1.0])
     for latency_s in (0.1, 0.2, 0.200001, 0.9):
-        tally.sent(0.0)
+        tally.took_off(5.0, 0.0)
         tally.done(5.0, *OK, 0, latency_s, latency_s)
     tally.flush()
     assert pen.lines[0]["seconds"]["5"]["cells"][0]["below"] == {"0.2": 2, "1.0": 4}
@@ -73,8 +72,7 @@ def test_what_was_not_sent_has_no_latency(pen):
     tally = Tally(pen, [0.2])
     tally.planned(5.0)
     tally.not_sent(5.0, "download", "too-many-in-flight")
-    tally.planned(5.1)
-    tally.sent(0.0)
+    tally.took_off(5.1, 0.0)
     tally.withdrawn(5.1, "delete", "no-object")
     tally.end()
     cells = pen.lines[0]["seconds"]["5"]["cells"]

@@ -7,7 +7,8 @@ import pytest
 from harness.load import checks
 from harness.load.outcome import FAILED, OK, UNSURE, Outcome
 from harness.load.parts import FAILURES_MAX, FROM_BYTES, PART_BYTES
-from harness.load.wire.client import DROP, KEEP, Exchange
+from harness.load.wire.ask import DROP, KEEP
+from harness.load.wire.client import Exchange
 from harness.plan.behaviour import Behaviour
 
 from .server import StandIn

@@ -63,9 +63,7 @@ class Users:
 
     def _perform(self, ask: Ask) -> Exchange:
         deadline_m = time.monotonic() + (self.timeout_s if ask.within_s is None else ask.within_s)
-        return self.http.perform(
-            ask.request, ask.body, ask.take, deadline_m, head_only=ask.head_only, again=ask.again
-        )
+        return self.http.perform(ask, deadline_m)
 
     def store(self, n: int) -> None:
         for steps in self.workload.warm_up()[:n]:

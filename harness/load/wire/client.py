@@ -17,19 +17,16 @@ from greenlet import getcurrent
 
 from harness.evidence.model import EDGE
 from harness.load.resolver import Resolver
+from harness.load.wire.ask import HASH, KEEP, Ask
 from harness.load.wire.connection import Connection
 from harness.load.wire.message import Head, headers_of, request_bytes
 from harness.load.wire.origin import Counts, Limits, Name, NoConnection, Origin
 from harness.load.wire.poller import Poller
-from harness.load.wire.upload import COPY_MAX_BYTES, Body
+from harness.load.wire.upload import Body
 
 #: Headers by which the service says who served.
 _SERVED = re.compile(rb"\r\nx-(served-region|served-zone|cache):[ \t]*([^\r\n]*)", re.IGNORECASE)
 NOBODY = ("", "")
-#: What becomes of the body of an answer.
-DROP, KEEP, HASH = range(3)
-#: Methods of which doing twice is doing once (RFC 9110, 9.2.2).
-IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
 
 
 class Exchange:
@@ -193,8 +190,6 @@ class _Waiting:
 
     def finished(self, connection: Connection) -> None:
         self.exchange.read(connection, self.taker)
-        # Before the greenlet goes on: its next request may then use the same connection.
-        connection.release()
         self.connection = None
         self.done = True
         if self.greenlet is not getcurrent():
@@ -270,43 +265,18 @@ class HttpClient:
         sent once more on a new one if its method is idempotent. Raises ValueError for a path
         or header that is none.
         """
-        request = self.head(method, path, headers, len(body) if body else None)
-        if isinstance(body, bytes) and len(body) < COPY_MAX_BYTES:
-            request, body = request + body, b""
-        return self.perform(
-            request,
-            body or None,
-            take,
-            deadline_m,
-            head_only=method == "HEAD",
-            again=1 if method in IDEMPOTENT else 0,
-        )
+        head = self.head(method, path, headers, len(body) if body else None)
+        return self.perform(Ask(method, head, body, take=take), deadline_m)
 
-    def perform(
-        self,
-        request: bytes,
-        body: Body | bytes | None,
-        take: int,
-        deadline_m: float,
-        *,
-        head_only: bool = False,
-        again: int = 0,
-    ) -> Exchange:
-        """Send a request that is bytes already, and wait for its answer."""
+    def perform(self, ask: Ask, deadline_m: float) -> Exchange:
+        """Send a request that is bytes already, and wait for its answer until ``deadline_m``."""
         if not self.name.addresses and not self.name.wait(deadline_m - self.now()):
             return Exchange("dns")
-        taker = taker_for(take)
+        taker = taker_for(ask.take)
         waiting = _Waiting(taker)
         try:
-            self.origin.begin(
-                waiting,
-                request,
-                body,
-                taker.take if taker is not None else None,
-                deadline_m,
-                head_only=head_only,
-                again=again,
-            )
+            sink = taker.take if taker is not None else None
+            self.origin.begin(waiting, ask, sink, deadline_m, self.now())
         except NoConnection as failure:
             return Exchange(failure.name)
         try:

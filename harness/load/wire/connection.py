@@ -19,6 +19,7 @@ from _socket import socket as _Socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from harness.load.wire.ask import Ask
 from harness.load.wire.message import (
     CHUNKED,
     HEAD_MAX_BYTES,
@@ -32,7 +33,7 @@ from harness.load.wire.poller import ERR, HUP, IN, OUT, RDHUP, SLOT_S, Poller
 from harness.load.wire.upload import Body
 
 #: The first read of an answer; its head and a small body fit, and little is copied in vain.
-FIRST_BYTES = 8 * 1024
+FIRST_BYTES = 2 * 1024
 #: Further reads of a body somebody looks at.
 READ_BYTES = 256 * 1024
 #: Most that is dropped inside the kernel by one call.
@@ -84,6 +85,8 @@ class Owner(Protocol):
     """Whoever asked: told once per exchange, in the hub, and must not wait there.
 
     ``connection`` is set by the keeper: where the exchange is going on, which may change.
+    Another exchange may begin on it as soon as :meth:`finished` begins one or returns: what is
+    needed of the outcome is taken over first.
     """
 
     connection: Connection | None
@@ -111,15 +114,15 @@ class Connection:
     :data:`~harness.load.wire.message.ERRORS`), ``head`` (None if none came),
     ``received_bytes`` and the instants ``sent_m``, ``first_m``, ``done_m`` (monotonic;
     0.0 where it did not come to that). ``sent`` says whether any byte may have reached the
-    peer. They stay until :meth:`release`, which the owner may call before it returns; else it
-    is called for it.
+    peer.
+
+    ``pool`` is where it puts itself when it may be used again; None: it asks its keeper.
     """
 
     __slots__ = (
         "_chunks",
         "_early",
         "_full",
-        "_held",
         "_interims",
         "_keep",
         "_left",
@@ -131,7 +134,7 @@ class Connection:
         "_tls",
         "address",
         "again",
-        "body",
+        "ask",
         "body_max_bytes",
         "connect_s",
         "deadline_m",
@@ -143,12 +146,11 @@ class Connection:
         "first_byte_s",
         "first_m",
         "head",
-        "head_only",
         "keeper",
         "owner",
         "poller",
+        "pool",
         "received_bytes",
-        "request",
         "sent",
         "sent_elsewhere",
         "sent_m",
@@ -166,6 +168,7 @@ class Connection:
         address: tuple[str, int],
         *,
         expires_m: float,
+        pool: list[Connection] | None = None,
         connect_s: float = _NEVER,
         first_byte_s: float | None = None,
         tls: Any = None,
@@ -175,6 +178,7 @@ class Connection:
         """Begin to connect; raises OSError when that is impossible from the start."""
         self.poller = poller
         self.keeper = keeper
+        self.pool = pool
         self.address = address
         self.expires_m = expires_m
         self.connect_s = connect_s
@@ -191,7 +195,6 @@ class Connection:
         self.state = CONNECTING
         self.error = ""
         self.head: Head | None = None
-        self._held = False
         #: an answer has begun, and not all of the request is sent
         self._early = False
         #: the last read was as large as was asked for: there may be more
@@ -223,27 +226,21 @@ class Connection:
     def begin(
         self,
         owner: Owner,
-        request: bytes,
-        body: Body | bytes | None,
+        ask: Ask,
         sink: Sink | None,
         deadline_m: float,
-        head_only: bool,
-        again: int,
         now_m: float,
     ) -> None:
-        """Send ``request`` (and ``body``), now or once connected, and read the answer.
+        """Send ``ask``, now or once connected, and read the answer.
 
         ``sink`` takes the body's pieces (views that are valid only during the call); None
-        drops it unread. ``again`` is how often the request may be begun on another
-        connection when this one ends before any byte of an answer.
+        drops it unread.
         """
         self.owner = owner
-        self.request = request
-        self.body = body
+        self.ask = ask
         self.sink = sink
         self.whole_m = deadline_m
-        self.head_only = head_only
-        self.again = again
+        self.again = ask.again
         self.error = ""
         self.head = None
         self.received_bytes = 0
@@ -254,22 +251,33 @@ class Connection:
             self.deadline_m = min(deadline_m, now_m + self.connect_s)
             self.poller.watch(self)
             return
-        self._begin_waiting(now_m)
+        # What _begin_waiting does, written out: this is done once per request.
+        self.sent = True
         self.sent_m = now_m
-        if body is not None:
+        if self.first_byte_s is not None:
+            deadline_m = min(deadline_m, now_m + self.first_byte_s)
+        self.deadline_m = deadline_m
+        slot = self.slot
+        if slot < 0 or slot * SLOT_S > deadline_m:
+            self.poller.watch(self)
+        if ask.body is not None:
             self._start()
             return
         # The common case: all of it goes at once.
         self.exchanges += 1
-        self._sent_bytes = 0
+        head = ask.head
         try:
-            self._sent_bytes = self._send(request)
+            sent_bytes = self._send(head)
         except BlockingIOError:
-            pass
+            sent_bytes = 0
         except OSError as error:
             self._broken(error)
             return
-        self.state = AWAITING if self._sent_bytes == len(request) else SENDING
+        if sent_bytes == len(head):
+            self.state = AWAITING
+        else:
+            self._sent_bytes = sent_bytes
+            self.state = SENDING
 
     @property
     def body_bytes(self) -> int:
@@ -281,19 +289,9 @@ class Connection:
             return head.length
         return self._chunks.size_bytes if self._chunks is not None else -1 - self._left
 
-    def release(self) -> None:
-        """The owner has read the outcome: the connection may be used for something else."""
-        if self._held:
-            self._held = False
-            if self.state == IDLE:
-                self.keeper.idle(self)
-            else:
-                self.keeper.gone(self)
-
     def abandon(self) -> None:
         """Give the current exchange up; its owner is not told."""
         self.owner = None
-        self._held = False
         self.close()
 
     def close(self) -> None:
@@ -337,34 +335,42 @@ class Connection:
             head = self._parsed(raw)
             if head is None:
                 return
+        left = head.length - n + end
         if (
-            head.length != n - end
+            left < 0
+            or not head.keep
+            or mask & _ENDED
             or head.status < 200
-            or self.head_only
-            or n == FIRST_BYTES
-            or (self._tls is not None and self._more())
+            or self.ask.head_only
+            or (self._tls is not None and (left > 0 or self._more()))
         ):
             self._begun(n, mask)
             return
+        if left > 0:
+            # The second most common case: a body that nobody looks at, all of it there.
+            if self.sink is not None:
+                self._begun(n, mask)
+                return
+            if not self._drop_rest(head, n, left):
+                return
+        elif n == FIRST_BYTES:
+            self._begun(n, mask)
+            return
+        elif n > end and self.sink is not None:
+            self.sink(_view[end:n])
         self.first_m = self.done_m = self.poller.now()
         self.head = head
-        self.received_bytes += n
-        if n > end and self.sink is not None:
-            self.sink(_view[end:n])
-        if not head.keep or mask & _ENDED:
-            self._finish(False)
-            return
+        self.received_bytes += end + head.length
         owner = self.owner
-        self.owner = self.sink = self.body = None
+        self.owner = self.sink = None
         self.deadline_m = _NEVER
-        self._held = True
         self.state = IDLE
-        try:
-            owner.finished(self)  # type: ignore[union-attr]
-        finally:
-            if self._held:
-                self._held = False
-                self.keeper.idle(self)
+        pool = self.pool
+        if pool is not None:
+            pool.append(self)
+        else:
+            self.keeper.idle(self)
+        owner.finished(self)  # type: ignore[union-attr]
 
     def _other_event(self, mask: int) -> None:
         state = self.state
@@ -449,14 +455,14 @@ class Connection:
 
     def _go_on_sending(self) -> None:
         """Send until all is gone or the socket takes no more (then an event says when it does)."""
-        request, body = self.request, self.body
-        size = len(request)
+        head, body = self.ask.head, self.ask.body
+        size = len(head)
         whole = size + (len(body) if body else 0)
         try:
             while (at := self._sent_bytes) < whole:
                 if at < size:
                     more = _MSG_MORE if body else 0
-                    self._sent_bytes += self._send(memoryview(request)[at:], more)
+                    self._sent_bytes += self._send(memoryview(head)[at:], more)
                 elif body is not None:
                     self._sent_bytes += self._send_body(body, at - size)
         except BlockingIOError:
@@ -561,8 +567,9 @@ class Connection:
             self._interims = 0
             self.head = head
             self.state = READING
-            self._chunks = Chunks() if head.length == CHUNKED and not self.head_only else None
-            self._left = 0 if self.head_only else max(head.length, -1)
+            head_only = self.ask.head_only
+            self._chunks = Chunks() if head.length == CHUNKED and not head_only else None
+            self._left = 0 if head_only else max(head.length, -1)
             if self._left > self.body_max_bytes:
                 self._fail("body-too-large")
             elif data or self._left == 0:
@@ -640,6 +647,41 @@ class Connection:
                 self._take_first(n)
             if n < asked and self._tls is None and not mask & _ENDED:
                 return
+
+    def _drop_rest(self, head: Head, n: int, left: int) -> bool:
+        """Of a body nobody looks at, ``left`` bytes are to come: drop them; whether that was all.
+
+        ``n`` bytes lie in the buffer, head included. If it was not all, it is read on when the
+        socket has more.
+        """
+        try:
+            # One more than is to come: whatever is too much must show.
+            dropped = self._recv_into(_nowhere, min(left + 1, DROP_BYTES), _MSG_TRUNC)
+        except BlockingIOError:
+            dropped = -1
+        except OSError as error:
+            self.received_bytes += n
+            self._broken(error)
+            return False
+        if dropped == left and head.length <= self.body_max_bytes:
+            return True
+        self.first_m = self.poller.now()
+        self.deadline_m = self.whole_m
+        self.received_bytes += n
+        self.head = head
+        self.state = READING
+        self._chunks = None
+        self._left = left
+        self._full = dropped > left
+        if head.length > self.body_max_bytes:
+            self._fail("body-too-large")
+        elif dropped == 0:
+            self._ended()
+        elif dropped > 0:
+            self._dropped(dropped)
+            if self._full:
+                self._read(IN)
+        return False
 
     def _to_drop(self) -> int:
         """How many bytes of the body may be dropped inside the kernel now; 0 for none."""
@@ -730,18 +772,16 @@ class Connection:
     def _finish(self, keep: bool) -> None:
         owner, self.owner = self.owner, None
         self.deadline_m = _NEVER
-        self._held = True
+        self.sink = None
         if keep:
             self.state = IDLE
-        elif self.state != CLOSED:
-            self._close()
-        self.sink = self.body = None
-        try:
-            if owner is not None:
-                owner.finished(self)
-        finally:
-            if self._held:
-                self.release()
+            self.keeper.idle(self)
+        else:
+            if self.state != CLOSED:
+                self._close()
+            self.keeper.gone(self)
+        if owner is not None:
+            owner.finished(self)
 
     def _close(self) -> None:
         self.state = CLOSED

@@ -17,9 +17,9 @@ import gevent
 import gevent.event
 
 from harness.load.resolver import ResolveError, Resolver, is_address
+from harness.load.wire.ask import Ask
 from harness.load.wire.connection import DROP_BYTES, IDLE, Connection, Owner, Sink, name_of
 from harness.load.wire.poller import Poller
-from harness.load.wire.upload import Body
 
 #: After a failed look-up with nothing to go on with, it is tried again this much later.
 RETRY_S = 0.5
@@ -132,24 +132,22 @@ class Origin:
         self._tls = tls
         self._server_name = name.host if tls is not None else None
         self._idle: list[Connection] = []
+        self._closed = False
         self._turn = 0
         name.changed.append(self._forget_unlisted)
 
     def begin(
         self,
         owner: Owner,
-        request: bytes,
-        body: Body | bytes | None,
+        ask: Ask,
         sink: Sink | None,
         deadline_m: float,
-        head_only: bool = False,
-        again: int = 1,
+        now_m: float,
     ) -> None:
         """Send a request on an idle connection, else on a new one. Raises NoConnection.
 
         It may be over, and its owner told, before this returns.
         """
-        now_m = self._poller.now()
         idle = self._idle
         while idle:
             connection = idle.pop()
@@ -164,7 +162,7 @@ class Origin:
         else:
             connection = self._open()
         owner.connection = connection
-        connection.begin(owner, request, body, sink, deadline_m, head_only, again, now_m)
+        connection.begin(owner, ask, sink, deadline_m, now_m)
 
     @property
     def size(self) -> int:
@@ -177,7 +175,11 @@ class Origin:
 
     def close(self) -> None:
         """Close every idle connection, and begin none again."""
-        idle, self._idle = self._idle, []
+        self._closed = True
+        for connection in self._connections:
+            connection.pool = None
+        idle = self._idle.copy()
+        self._idle.clear()
         for connection in idle:
             connection.close()
         with contextlib.suppress(ValueError):
@@ -186,7 +188,10 @@ class Origin:
     # ---- what connections tell ---------------------------------------------------------
 
     def idle(self, connection: Connection) -> None:
-        if connection.address[0] in self.name.addresses:
+        if self._closed:
+            connection.close()
+        elif connection.address[0] in self.name.addresses:
+            connection.pool = self._idle
             self._idle.append(connection)
         else:
             self._counts.dropped_by_dns += 1
@@ -214,16 +219,10 @@ class Origin:
         new.tried = tried
         new.sent_elsewhere = connection.sent or connection.sent_elsewhere
         owner.connection = new
-        new.begin(
-            owner,
-            connection.request,
-            connection.body,
-            connection.sink,
-            connection.whole_m,
-            connection.head_only,
-            connection.again - 1 if connection.sent else connection.again,
-            self._poller.now(),
-        )
+        left_again = connection.again - 1 if connection.sent else connection.again
+        now_m = self._poller.now()
+        new.begin(owner, connection.ask, connection.sink, connection.whole_m, now_m)
+        new.again = left_again
         return True
 
     # ---- opening and closing ---------------------------------------------------------------
@@ -244,6 +243,7 @@ class Origin:
                 self,
                 (address, self._port),
                 expires_m=self._poller.now() + age_s,
+                pool=None if self._closed else self._idle,
                 connect_s=self._limits.connect_s,
                 first_byte_s=self._limits.first_byte_s,
                 tls=self._tls,
@@ -258,9 +258,11 @@ class Origin:
 
     def _forget_unlisted(self) -> None:
         listed = self.name.addresses
-        kept = [c for c in self._idle if c.address[0] in listed]
-        dropped = [c for c in self._idle if c.address[0] not in listed]
-        self._idle = kept
+        for connection in self._connections:
+            if connection.address[0] not in listed:
+                connection.pool = None  # the next time it is idle it is closed
+        dropped = [c for c in self._idle if c.pool is None]
+        self._idle[:] = [c for c in self._idle if c.pool is not None]
         self._counts.dropped_by_dns += len(dropped)
         for connection in dropped:
             connection.close()

@@ -15,7 +15,8 @@ import pytest
 
 from harness.clock import SystemClock
 from harness.load.resolver import Resolver
-from harness.load.wire.client import DROP, HASH, KEEP, Exchange, HttpClient
+from harness.load.wire.ask import DROP, HASH, KEEP
+from harness.load.wire.client import Exchange, HttpClient
 from harness.load.wire.message import ERRORS, HEAD_MAX_BYTES
 from harness.load.wire.poller import Poller
 from harness.load.wire.upload import Stock, from_bytes, from_file

@@ -9,6 +9,7 @@ import pytest
 
 from harness.clock import SystemClock
 from harness.load.resolver import Answer, ResolveError, Resolver
+from harness.load.wire.ask import Ask
 from harness.load.wire.client import Exchange, HttpClient
 from harness.load.wire.connection import Connection
 from harness.load.wire.origin import Name
@@ -196,8 +197,8 @@ class Raises:
 def test_an_owner_that_raises_harms_nobody_else(client, caplog, wrong) -> None:
     with Scripted([wrong], [HELLO]) as server:
         one = client(server.url)
-        request = one.head("GET", "/x")
-        one.origin.begin(Raises(), request, None, None, time.monotonic() + 5)
+        now_m = time.monotonic()
+        one.origin.begin(Raises(), Ask("GET", one.head("GET", "/x")), None, now_m + 5, now_m)
         gevent.sleep(0.1)
         assert one.origin.owners() == []
         assert one.origin.size == (1 if wrong is HELLO else 0)
