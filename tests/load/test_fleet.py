@@ -69,8 +69,7 @@ class Worker:
         while self._due and self._due[0] <= now_t:
             planned_t = self._due.pop(0)
             self.sent.append(planned_t)
-            self._tally.planned(planned_t)
-            self._tally.sent(0.0001)
+            self._tally.took_off(planned_t, 0.0001)
             if planned_t % 1 < 0.9:  # the others are never answered
                 latency_s = 0.001 + planned_t % 1 / 10
                 self._tally.done(planned_t, "get", ("r", "z"), ("ok", ""), 5, latency_s, latency_s)
@@ -329,8 +328,7 @@ def lines_of(count: int) -> list:
     tally = Tally(pen, (0.2,))
     tally.start(worker="w0")
     for _ in range(count):
-        tally.planned(1_700_000_000.0)
-        tally.sent(0.0)
+        tally.took_off(1_700_000_000.0, 0.0)
         tally.done(1_700_000_000.0, "get", ("", ""), ("ok", ""), 1, 0.01, 0.01)
         tally.flush()
     tally.end()
@@ -385,8 +383,7 @@ def test_tallies_merged_over_workers_equal_one_process_bit_for_bit(tmp_path, wor
         tally.start(worker=name)
         numbers = range(worker, 10**9, workers)
         for n, offset_s in zip(numbers, schedule.share_s(worker, workers), strict=False):
-            tally.planned(offset_s)
-            tally.sent(0.0)
+            tally.took_off(offset_s, 0.0)
             latency_s = latency_of(n)
             tally.done(offset_s, f"op{n % 3}", ("r", "z"), ("ok", ""), n, latency_s, latency_s)
             if n % 50 < workers:
