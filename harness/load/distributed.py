@@ -27,15 +27,20 @@ def lead(environment: Environment, runner: MasterRunner) -> Fleet:
     def send(kind: str, data: dict[str, Any], client_id: str) -> None:
         runner.send_message(kind, data, client_id)
 
+    def end() -> None:
+        """From a greenlet of its own: ending waits for messages that are read in this one."""
+        # Whoever looks at the page may start another test.
+        gevent.spawn(runner.quit if environment.web_ui is None else runner.stop)
+
     def over() -> None:
         if not fleet.complete and environment.process_exit_code is None:
             environment.process_exit_code = int(ExitStatus.UNKNOWN)
-        gevent.spawn(runner.quit)
+        end()
 
     def failed(why: str, status: int) -> None:
         log.error("no traffic: %s", why)
         environment.process_exit_code = status
-        gevent.spawn(runner.quit)
+        end()
 
     fleet = Fleet(send, SystemClock(), over, failed)
     runner.register_message(REPORT, _from_worker(fleet.take_report))

@@ -132,7 +132,6 @@ class Fleet:
         self._on_over = on_over
         self._on_failed = on_failed
         self._test: _Test | None = None
-        self._tests = 0
 
     # ---- beginning ----------------------------------------------------------------------
 
@@ -151,9 +150,10 @@ class Fleet:
             )
             for index, client_id in enumerate(client_ids)
         }
+        # The number must not be one that a worker knows from a master before this one.
+        number = int(now_t * 1e6)
         journal = self._journal(run_dir)
-        test = _Test(self._tests, settings, seats, journal, records, looked_m=now_m)
-        self._tests += 1
+        test = _Test(number, settings, seats, journal, records, looked_m=now_m)
         self._test = test
         told = dataclasses.replace(settings, run_dir=None).environment()
         for client_id, seat in seats.items():

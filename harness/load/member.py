@@ -75,7 +75,8 @@ class Member:
         self._before_last_report = before_last_report
         self._share: Mapping[str, Any] | None = None
         self._test = -1
-        self._asked_to_finish = False
+        #: the test that the master said to end, maybe before it began here
+        self._finished_test = -1
         self._over = Event()
         self._over.set()
         self._reset()
@@ -90,6 +91,15 @@ class Member:
         self._begin_t: float | None = None
         self._state, self._why = MEASURING, ""
         self._exit_status = 0
+        self._stopped_here = False
+
+    @property
+    def _asked_to_finish(self) -> bool:
+        return self._finished_test == self._test
+
+    @property
+    def _ends(self) -> bool:
+        return self._asked_to_finish or self._stopped_here
 
     # ---- what the master says -----------------------------------------------------------
 
@@ -115,8 +125,8 @@ class Member:
 
     def take_finish(self, finish: Mapping[str, Any]) -> None:
         """End the schedule now; what is in flight is waited for."""
+        self._finished_test = finish["test"]
         if finish["test"] == self._test:
-            self._asked_to_finish = True
             self._go.set()
             if self.engine is not None:
                 gevent.spawn(self.engine.finish)
@@ -132,13 +142,12 @@ class Member:
         self._over = Event()
         self._reset()
         self._test = share["test"]
-        self._asked_to_finish = False
         gevent.spawn(self._take_part, share, make_engine, self._over)
 
     def finish(self) -> None:
         """Locust stops: end the schedule, if the master has not ended it, and report the end."""
+        self._stopped_here = True
         if self.engine is not None and not self._asked_to_finish:
-            self._why = self._why or "it was stopped"
             self.engine.abandon(drain=True)
         self._go.set()
         self._over.wait()
@@ -150,11 +159,9 @@ class Member:
         try:
             self._compare_clocks()
             helpers = [gevent.spawn(self._report_often), gevent.spawn(self._watch_lease)]
-            self._send_share(share, make_engine)
-            left = self.engine is not None and self.engine.left
-            self._state = LEFT if left else DONE
-            if left:
-                self._why = self._why or f"it heard nothing from the master for {LEASE_S:g} s"
+            if not self._ends:
+                self._send_share(share, make_engine)
+            self._state = LEFT if self._has_left() else DONE
         except HarnessError as error:
             self._fail(str(error), int(error.exit_status))
         except Exception as error:
@@ -170,14 +177,22 @@ class Member:
         if self._state == LEFT and self._lease_lost():
             self._leave(int(ExitStatus.UNKNOWN))
 
+    def _has_left(self) -> bool:
+        """Whether it ended before its share did and before the master said so; why is noted."""
+        if self._stopped_here and not self._asked_to_finish:
+            self._why = "it was stopped"
+        elif self.engine is not None and self.engine.left:
+            self._why = f"it heard nothing from the master for {LEASE_S:g} s"
+        return bool(self._why)
+
     def _compare_clocks(self) -> None:
         give_up_m = self._clock.monotonic_s() + ANSWER_S
-        while len(self._offsets) < EXCHANGES:
+        while len(self._offsets) < EXCHANGES and not self._ends:
             self._answer.clear()
             self._report()
-            left_s = give_up_m - self._clock.monotonic_s()
-            if left_s <= 0 or not self._answer.wait(left_s):
-                raise HarnessError(f"the master did not answer within {ANSWER_S:g} s")
+            while not self._answer.wait(_WATCH_S) and not self._ends:
+                if self._clock.monotonic_s() > give_up_m:
+                    raise HarnessError(f"the master did not answer within {ANSWER_S:g} s")
         self._used = self._offsets.best()
 
     def _send_share(self, share: Mapping[str, Any], make_engine: MakeEngine) -> None:
@@ -194,8 +209,11 @@ class Member:
         engine = make_engine(settings, clock, self._wait_for_go, pen)
         engine.lease_m = self._answered_m + LEASE_S
         self.engine = engine
-        if not self._asked_to_finish:
-            engine.run()
+        if self._asked_to_finish:
+            gevent.spawn(engine.finish)
+        elif self._stopped_here:
+            engine.abandon(drain=True)
+        engine.run()
 
     def _wait_for_go(self, stop: Event) -> float | None:
         """Warmed up: say so, and wait until all are."""
@@ -204,7 +222,7 @@ class Member:
         while not self._go.wait(_WATCH_S):
             if stop.is_set():
                 return None
-        if self._begin_t is not None and not self._asked_to_finish:
+        if self._begin_t is not None and not self._ends:
             self._state = SENDING
             return self._begin_t
         return None

@@ -43,11 +43,13 @@ class Worker:
         self.fleet, self.client_id, self.clock = fleet, client_id, clock
         self.settings = Settings()
         self.sent: list[float] = []
+        self.test = -1
         self._outbox = Outbox()
         self._tally: Tally | None = None
 
     def told(self, kind: str, data: dict) -> None:
         if kind == SHARE:
+            self.test = data["test"]
             self.settings = share_of(data, {})
         elif kind == GO:
             self._begin(data["begin_t"])
@@ -81,7 +83,7 @@ class Worker:
             assert self._tally is not None
             self._tally.end()
         compared = {"drift_s": 0.0, "uncertainty_s": 0.001, "wall_offset_s": 0.0, **clock}
-        report = {"test": 0, "m": self.clock.monotonic_s(), "state": state, "why": why}
+        report = {"test": self.test, "m": self.clock.monotonic_s(), "state": state, "why": why}
         report |= {"status": 0, "host": "here", "clock": compared, "lines": self._outbox.take()}
         self.fleet.take_report(self.client_id, json.loads(json.dumps(report)))
 
@@ -250,6 +252,7 @@ def test_a_worker_that_leaves_in_order_has_its_rest_counted_as_not_sent_to_the_l
 def test_who_comes_later_takes_no_part(scene):
     scene.ready()
     late = Worker(scene.fleet, "late", scene.clock)
+    late.test = scene.workers["a"].test
     late.report(SENDING)
     assert [line["worker"] for line in scene.history("worker.returned")] == ["late"]
     assert not (scene.run_dir / tally_file("w3")).exists()
