@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,8 +21,10 @@ from harness.load.steps import Ask, Steps
 from harness.load.tally import NoPen, Tally
 from harness.load.wire.client import HttpClient
 from harness.load.wire.poller import Poller
+from tests.load.fuzz.script import answer as fuzz_answer
+from tests.load.fuzz.script import mutated
 
-from .wire.scripted import Scripted, Step, answer, chunked
+from .wire.scripted import CLOSE, RESET, Scripted, Step, answer, chunked
 
 
 class Lines:
@@ -111,6 +114,25 @@ def test_a_declared_request_is_counted_by_what_came_back(
     # One byte too many is met with the answer, or with the next use of the connection.
     kinds = {("op", *outcome)} if outcome else {("op", "ok", ""), ("op", "failed", "unasked")}
     assert set(found) <= kinds
+
+
+def test_whatever_a_server_answers_the_sums_are_exact() -> None:
+    source = random.Random(3)
+    scripts: list[list[list[Step]]] = []
+    for _ in range(60):
+        text = fuzz_answer(source).encode("latin-1")
+        said = mutated(source, fuzz_answer(source)).encode("latin-1")
+        last = source.choice([CLOSE, RESET, 9.0, said])
+        scripts.append([[text], [said], [said[: len(said) // 2], 0.01, last]])
+    operations = {"get": get("/"), "put": put("/", body=b"x" * 50_000)}
+    with Scripted(*scripts, [[RESET]]) as server:
+        pen, end = run(server.url, operations, rate=250.0, duration_s=0.6, timeout_s=0.4)
+    found = pen.outcomes()
+    assert end["planned"] == end["sent"] + end["not_sent"] == sum(found.values()) == 150
+    assert end["in_flight"] == 0
+    assert len({error for _, _, error in found}) > 5
+    # Nothing is called whole that the server was not asked for.
+    assert sum(n for (_, outcome, _), n in found.items() if outcome == "ok") <= len(server.requests)
 
 
 class Asking(PlainTraffic):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 
 import pytest
 
@@ -14,6 +15,7 @@ from harness.load.ledger import Ledger, fold
 from harness.load.readback import read_back
 
 from .server import StandIn
+from .wire.scripted import RESET, Scripted
 
 BODY = b"some bytes"
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -159,3 +161,16 @@ def test_an_upload_tried_again_counts_as_its_last_acknowledgement():
     line = {"kind": "write", "object": "a", "sha256": "x", "size_bytes": 1}
     states = fold([{**line, "outcome": "unsure"}, {**line, "outcome": "acked"}])
     assert [s.expected for s in states] == ["must-be-present"]
+
+
+ENDLESS = [b"HTTP/1.1 200 OK\r\n\r\n", *[b"x" * 1_000_000, 0.005] * 1000]
+
+
+@pytest.mark.parametrize("says", [ENDLESS, [9.0], [b"no"], [b"HTTP/1.1 200 OK\r\n\r\n{", RESET]])
+def test_a_hostile_service_is_an_error_in_time_and_never_a_loss(run, says):
+    with Scripted([says]) as server:
+        begun_m = time.monotonic()
+        summary = ask(run, server, timeout_s=0.3, deadline_s=1.0)
+    assert time.monotonic() - begun_m < 8.0
+    assert summary["error"] == summary["read"] > 0
+    assert summary["lost"] == summary["changed"] == []
