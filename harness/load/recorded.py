@@ -27,7 +27,8 @@ from harness.load.flights import DeclaredFlight
 from harness.load.settings import Settings
 from harness.load.wire.client import HttpClient
 from harness.load.wire.upload import COPY_MAX_BYTES, Body
-from harness.plan.recording import Records, read_records
+from harness.plan.logfile import read_records
+from harness.plan.recording import Records
 
 if TYPE_CHECKING:
     from harness.load.engine import Engine, Takeoff

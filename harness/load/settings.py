@@ -17,9 +17,9 @@ from typing import Any
 from harness.errors import PlanInvalid
 from harness.load.arrivals import POISSON
 from harness.plan.behaviour import Behaviour
+from harness.plan.logfile import METHODS, SAFE
 from harness.plan.quantities import speed_of
 from harness.plan.rates import Curve, constant
-from harness.plan.recording import METHODS, SAFE
 from harness.plan.shapes import is_shape, parse_rate
 
 DEFAULT_RATE = 50.0

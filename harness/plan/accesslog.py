@@ -2,7 +2,7 @@
 
 Formats: Common and Combined Log Format (what follows the size is not looked at), the access log
 of an Application Load Balancer, the standard log of CloudFront. (HAR is no log of lines; see
-:mod:`harness.plan.recording`.)
+:mod:`harness.plan.logfile`.)
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ def load_balancer(line: bytes) -> Record:
     method, target = _request(found[7])
     created = _ALB_CREATED.search(line, found.end())
     if created is not None:
-        t = _iso_time(created[1])
+        t = iso_time(created[1])
     else:
         # The line is stamped when the answer was sent, and says how long each part took.
-        t = _iso_time(found[1]) - sum(map(_took_s, found.group(2, 3, 4)))
+        t = iso_time(found[1]) - sum(map(_took_s, found.group(2, 3, 4)))
     return Record(t, True, method, target, _number(found[5]), _number(found[6]))
 
 
@@ -95,7 +95,7 @@ def cloudfront(fields: list[bytes]) -> Parser:
         cells = line.split(b"\t")
         if len(cells) < len(fields):
             raise ValueError(f"{len(cells)} of {len(fields)} columns")
-        t = _iso_time(cells[day] + b"T" + cells[clock] + b"Z")
+        t = iso_time(cells[day] + b"T" + cells[clock] + b"Z")
         target = cells[stem] if cells[query] == b"-" else cells[stem] + b"?" + cells[query]
         size_bytes = 0 if size is None else _number(cells[size])
         answered = _number(cells[status])
@@ -153,6 +153,7 @@ def _common_time(text: bytes) -> tuple[float, bool]:
     return t + fraction + (east_s if found[8] == b"-" else -east_s), found[7] is not None
 
 
-def _iso_time(text: bytes) -> float:
+def iso_time(text: bytes) -> float:
+    """Wall seconds of ``2026-03-01T10:00:00.25Z``; UTC where no zone is given. Raises ValueError."""
     t = datetime.fromisoformat(text.decode("ascii"))
     return (t if t.tzinfo else t.replace(tzinfo=UTC)).timestamp()

@@ -22,6 +22,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from harness.errors import PlanInvalid, Where
 from harness.plan.behaviour import Behaviour
+from harness.plan.logfile import METHODS, SAFE, recording_of
 from harness.plan.model import (
     Durability,
     Failback,
@@ -35,7 +36,6 @@ from harness.plan.model import (
 )
 from harness.plan.objectives import WORDINGS, parse_objective
 from harness.plan.quantities import duration_s, fraction, speed_of
-from harness.plan.recording import METHODS, SAFE, recording_of
 from harness.plan.shapes import is_shape, parse_rate, scaled_to
 
 OPERATIONS = ("download", "upload", "image", "list", "delete")

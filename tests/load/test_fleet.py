@@ -29,7 +29,7 @@ from harness.load.offset import EXCHANGES_KEPT, Offset, OffsetClock, Offsets, me
 from harness.load.relay import Inbox, Outbox, RelayPen, ledger_file, tally_file
 from harness.load.settings import Settings
 from harness.load.tally import Tally
-from harness.plan.recording import read_records
+from harness.plan.logfile import read_records
 from harness.plan.shapes import parse_rate
 
 SHAPE = "ramp 20/s to 90/s over 3s"

@@ -23,7 +23,7 @@ from harness.load.recorded import (
     templates,
 )
 from harness.load.settings import Settings
-from harness.plan.recording import METHODS, read_records, recording_of
+from harness.plan.logfile import METHODS, read_records, recording_of
 
 from .server import Faults, StandIn
 from .test_generator import ROOT, Tallies, drive, server, wait_for_end  # noqa: F401

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from harness.errors import PlanInvalid
 from harness.plan import Plan, parse_plan
 from harness.plan.accesslog import NoRequest, common, load_balancer, origin_form
-from harness.plan.recording import METHODS, Recording, read_records, recording_of
+from harness.plan.logfile import METHODS, read_records, recording_of
+from harness.plan.recording import Recording
 
 REPO = Path(__file__).resolve().parents[2]
 COMMON = b'10.0.0.1 - ann [01/Mar/2026:10:00:%02d +0100] "%s %s HTTP/1.1" %d 512\n'
