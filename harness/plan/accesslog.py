@@ -154,6 +154,6 @@ def _common_time(text: bytes) -> tuple[float, bool]:
 
 
 def iso_time(text: bytes) -> float:
-    """Wall seconds of ``2026-03-01T10:00:00.25Z``; UTC where no zone is given. Raises ValueError."""
+    """Wall seconds of ``2026-03-01T10:00:00.25Z`` (UTC without a zone). Raises ValueError."""
     t = datetime.fromisoformat(text.decode("ascii"))
     return (t if t.tzinfo else t.replace(tzinfo=UTC)).timestamp()
