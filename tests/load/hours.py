@@ -48,8 +48,7 @@ def main() -> None:
         for _ in range(8):
             planned_t = now[0]
             latency_s = source.lognormvariate(-4, 1)
-            tally.planned(planned_t)
-            tally.sent(latency_s / 100)
+            tally.took_off(planned_t, latency_s / 100)
             served, result = source.choice(REGIONS), source.choice(RESULTS)
             tally.done(planned_t, source.choice(OPS), served, result, 999, latency_s, latency_s)
         now[0] += 1.0

@@ -21,6 +21,7 @@ import gevent
 
 from harness.clock import SystemClock
 from harness.load.resolver import Resolver
+from harness.load.wire.ask import Ask
 from harness.load.wire.client import HttpClient
 from harness.load.wire.connection import Connection
 from harness.load.wire.origin import Limits
@@ -82,7 +83,7 @@ def measure(wanted: int = WANTED, rounds: int = 2) -> Found:
         client = HttpClient(
             f"http://127.0.0.1:{port}", Resolver(SystemClock()), poller=poller, limits=limits
         )
-        request = client.head("GET", "/x")
+        request = Ask("GET", client.head("GET", "/x"), again=False)
 
         def all_at_once() -> tuple[list[str], int]:
             # So many requests before any answer is read: each needs a connection of its own.
@@ -90,7 +91,7 @@ def measure(wanted: int = WANTED, rounds: int = 2) -> Found:
             waiting = [_Waiting(found) for _ in range(count)]
             deadline_m = time.monotonic() + 60.0
             for one in waiting:
-                client.origin.begin(one, request, None, None, deadline_m, again=0)
+                client.origin.begin(one, request, None, deadline_m, poller.now())
             while len(found) < count:
                 gevent.sleep(0.01)
             return found, max(one.highest for one in waiting)

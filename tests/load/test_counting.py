@@ -50,7 +50,7 @@ def counted(latencies_s: list[float], thresholds_s: list[float], every: int = 10
     pen = Lines()
     tally = Tally(pen, thresholds_s)
     for n, latency_s in enumerate(latencies_s):
-        tally.sent(latency_s)
+        tally.took_off(5.0, latency_s)
         tally.done(5.0, "op", SERVED, OK, n, latency_s, latency_s)
         if n % every == every - 1:
             tally.flush()
@@ -127,8 +127,7 @@ def test_names_beyond_so_many_are_counted_as_one(caplog: pytest.LogCaptureFixtur
     pen = Lines()
     tally = Tally(pen, [0.2])
     for n in range(NAMES_MAX + 500):
-        tally.planned(5.0)
-        tally.sent(0.0)
+        tally.took_off(5.0, 0.0)
         tally.done(5.0, f"/files/{n}", SERVED, OK, 10, 0.1, 0.1)
     tally.planned(5.0)
     tally.not_sent(5.0, "/files/new", "too-many-in-flight")

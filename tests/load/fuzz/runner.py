@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from gevent.pool import Pool
 
 from harness.clock import SystemClock
 from harness.load.resolver import Resolver
-from harness.load.wire.client import DROP, HASH, IDEMPOTENT, KEEP, Exchange, HttpClient
+from harness.load.wire.ask import DROP, HASH, IDEMPOTENT, KEEP
+from harness.load.wire.client import Exchange, HttpClient
 from harness.load.wire.message import ERRORS
 from harness.load.wire.origin import Limits
 from harness.load.wire.poller import Poller
@@ -249,8 +250,13 @@ def running(folder: Path) -> Iterator[Runner]:
     poller.stop()
     sys.setswitchinterval(switch_s)
     assert not left, f"{len(left)} sockets are still watched"
-    assert after <= before, f"{after - before} descriptors are still open"
+    assert after <= before, f"{after - before} sockets are still open"
 
 
 def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    """How many sockets are open; a body's file goes with the last connection that knew it."""
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+    return sum(link.startswith("socket:") for link in links)
