@@ -13,6 +13,8 @@ from typing import Any
 
 #: The "region" of what a CDN answered from its cache, without any region's help.
 EDGE = "edge"
+#: Why an arrival was not sent, when its generator had too little of a processor to send it.
+GENERATOR_LATE = "generator-late"
 
 
 @dataclass(frozen=True)

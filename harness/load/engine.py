@@ -25,6 +25,7 @@ from gevent.pool import Pool
 
 from harness.clock import Clock
 from harness.errors import HarnessError, PlanInvalid
+from harness.evidence.model import GENERATOR_LATE
 from harness.load.flights import Flight
 from harness.load.marks import Marks
 from harness.load.outcome import OK, Outcome
@@ -374,7 +375,7 @@ class Engine:
         than was planned, and half of its time is over."""
         index = self._pick()
         self._tally.planned(planned_t)
-        self._tally.not_sent(planned_t, self._names[index], "generator-late")
+        self._tally.not_sent(planned_t, self._names[index], GENERATOR_LATE)
 
     def _arrive(self, planned_t: float, planned_m: float, now_m: float) -> None:
         """Count an arrival that fell due and send it, unless too much is in flight."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from harness.evidence import histogram
-from harness.evidence.model import TallyCell, WorkerTally
+from harness.evidence.model import GENERATOR_LATE, TallyCell, WorkerTally
 
 
 class Share(NamedTuple):
@@ -43,6 +43,16 @@ class Counts:
         return max(0, self.planned - self.accounted)
 
     @property
+    def either_way(self) -> int:
+        """Arrivals that may have gone either way: nothing is recorded of them, or their
+        generator was too late to send them and nobody was asked."""
+        return self.unaccounted + sum(
+            cell.n
+            for cell in self.cells
+            if cell.outcome == "not_sent" and cell.error == GENERATOR_LATE
+        )
+
+    @property
     def sent(self) -> int:
         """Arrivals surely sent."""
         return self.ok + self.failed + self.unsure
@@ -52,11 +62,11 @@ class Counts:
         return self.of_planned(self.ok)
 
     def of_planned(self, n: int) -> Share | None:
-        """``n`` and whatever is unaccounted, as a share of the planned arrivals."""
+        """``n`` and whatever may have gone either way, as a share of the planned arrivals."""
         total = max(self.planned, self.accounted)
         if total == 0:
             return None
-        return Share(n / total, min(1.0, (n + self.unaccounted) / total))
+        return Share(n / total, min(1.0, (n + self.either_way) / total))
 
     def error_rate(self) -> Share | None:
         """Failed or unsure among those sent; None when none was."""

@@ -216,7 +216,9 @@ def _rate_problem(case: Case, phase: str, schedule: float, spread: float) -> str
             f" ± {spread:.0f}: the generator was stopped or slowed"
         )
     if counts.sent < MIN_SENT * counts.planned:
-        return f"only {counts.sent} of {counts.planned} planned arrivals were sent"
+        reasons = counts.by(lambda cell: cell.error or "no reason", "not_sent")
+        why = ", ".join(f"{reason} × {n}" for reason, n in list(reasons.items())[:3])
+        return f"only {counts.sent} of {counts.planned} planned arrivals were sent ({why})"
     if counts.accounted > counts.planned:
         return f"{counts.accounted} outcomes of {counts.planned} arrivals"
     return ""

@@ -92,7 +92,7 @@ def judge_throughput(case: Case, objective: Throughput, phase: str) -> Finding:
     if share is not None and seconds:
         outcome = judge_interval(objective.at_least, *share)
         achieved = counts.ok / seconds
-        high = (counts.ok + counts.unaccounted) / seconds
+        high = (counts.ok + counts.either_way) / seconds
         measured = Measured(achieved, achieved, high, "/s")
         because = f"{achieved:.1f}/s achieved of {counts.planned / seconds:.1f}/s planned"
     return Finding(

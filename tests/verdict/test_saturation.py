@@ -147,3 +147,30 @@ def test_of_a_recovery_the_fault_counts_as_well() -> None:
     day = Watched(outage=range(51, 76))
     only = during("recovery:zone", FULL)
     assert found(judged(day.machine(only)), "recovery", "recovery:zone").outcome is Outcome.FAIL
+
+
+def unsent(error: str) -> Watched:
+    """A twentieth of the baseline's arrivals was not sent."""
+    day = Watched()
+    for offset in range(*PHASES["baseline"]):
+        second = day.seconds[offset]
+        cell = dataclasses.replace(day.cell("download", "", 2), outcome="not_sent", error=error)
+        first = dataclasses.replace(second.cells[0], n=second.cells[0].n - 2)
+        day.seconds[offset] = dataclasses.replace(second, cells=(first, cell, *second.cells[1:]))
+    return day
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [("generator-late", Outcome.UNKNOWN), ("too-many-in-flight", Outcome.FAIL)],
+)
+def test_what_the_generator_was_too_late_to_send_may_have_gone_either_way(
+    error: str, outcome: Outcome
+) -> None:
+    verdict = judged(unsent(error).machine({}))
+    assert found(verdict, "availability", "baseline").outcome is outcome
+    assert found(verdict, "availability", "cool-down").outcome is Outcome.PASS
+    if outcome is Outcome.UNKNOWN:
+        # Enough was sent to say so of the rest.
+        assert found(verdict, "planned rate sent", "baseline").outcome is Outcome.PASS
+        assert verdict.exit_status == 111
