@@ -71,6 +71,7 @@ def test_an_unknown_defect_is_refused_before_anything_starts(repo: Path, tmp_pat
     [
         ("hold: 8s ", "hold: 8 parsecs ", "hold"),
         ("arrivals: poisson", "arivals: poisson", "arrivals"),
+        ("  timeout: 5s", "  verify: most\n  timeout: 5s", "percentage"),
         ("in: [baseline, cool-down]", "in: [basline, cool-down]", "baseline"),
     ],
 )
@@ -95,6 +96,16 @@ def test_check_shows_the_day_without_a_lab(repo: Path, tmp_path: Path) -> None:
     assert told.returncode == 0
     assert "recovery:region" in told.stdout
     assert "no lab is up" in told.stdout
+
+
+def test_check_says_how_the_users_of_a_plan_behave(repo: Path, tmp_path: Path) -> None:
+    for name in ("experiments", "locustfiles"):
+        (tmp_path / name).symlink_to(repo / name)
+    text = (repo / "experiments/gamedays/lab.yaml").read_text()
+    (tmp_path / "plan.yaml").write_text(text.replace("  seed: 7", "  seed: 7\n  verify: 10 %"))
+    told = harness("check", "plan.yaml", cwd=tmp_path)
+    assert told.returncode == 0
+    assert "users: verify 0.1" in told.stdout
 
 
 def test_a_folder_that_is_no_run_is_said_to_be_none(repo: Path, tmp_path: Path) -> None:

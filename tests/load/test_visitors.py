@@ -9,6 +9,7 @@ from itertools import islice
 
 import pytest
 
+from harness.load import visitors as visitors_module
 from harness.load.arrivals import Schedule
 from harness.load.objects import REVISIT, KnownObjects, StoredObject
 from harness.load.visitors import (
@@ -96,6 +97,13 @@ def test_whoever_waits_too_long_when_the_rate_falls_has_left():
         visitor = users.next(t)
         assert t - visitor.ready_t <= PATIENCE_S
     assert len(users) <= 3
+
+
+def test_there_are_never_more_users_than_a_process_can_hold(monkeypatch):
+    monkeypatch.setattr(visitors_module, "MOST", 100)
+    users = visitors(think_s=10.0, steps=50)
+    assert len({users.next(t).number for t in instants(100, 3000)}) > 1000
+    assert len(users) == users.most == 100
 
 
 def test_accounts_are_shared_evenly():
