@@ -46,7 +46,8 @@ INSERT INTO uploads (token, file_id, owner, content_type, sha256, size_bytes)
 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (token) DO NOTHING
 """
 _FIND = "SELECT * FROM uploads WHERE token = $1"
-_FORGET = "DELETE FROM uploads WHERE token = $1"
+# Not one that somebody else has moved on meanwhile.
+_FORGET = "DELETE FROM uploads WHERE token = $1 AND offset_bytes = $2 RETURNING token"
 # Both find the row again by the key they put there: repeated after a lost answer they do no more.
 _ADVANCE = """
 UPDATE uploads SET offset_bytes = greatest(offset_bytes, $3),
@@ -160,17 +161,23 @@ class ResumableUploads:
             content_type=row["content_type"],
             expected=row["sha256"],
         )
+        if service.loses_this():
+            await upload.drain()
+            done = {**row, "offset_bytes": row["size_bytes"], "sha256": upload.sha256}
+            return Response(204, _progress(done), op="upload")
         key = f"files/{row['file_id']}/{uuid.uuid4().hex}"
         try:
             await service.store(key, upload)
         except HttpError as error:
             if error.code != "object_missing":
                 raise
-            # A region took over that never got the first parts: nothing to go on from.
-            await self._write(_FORGET, token)
+            # Somebody else has finished it and removed the parts; else a region took over that
+            # never got them, and there is nothing to go on from.
+            if not await self._write(_FORGET, token, row["offset_bytes"]):
+                raise _wrong_offset(await self._find(request)) from error
             raise HttpError(410, "upload_gone", "parts of it are in no store") from error
         if upload.mismatch:
-            await self._write(_FORGET, token)
+            await self._write(_FORGET, token, row["offset_bytes"])
             await service.remove(key)
             raise HttpError(422, "checksum_mismatch", "the parts are not what sha256 says")
         region, offset = service.region, row["offset_bytes"]
@@ -196,7 +203,7 @@ class ResumableUploads:
         row = await self._find(request)
         if row["parts"] != [key]:
             raise _wrong_offset(row)
-        await self._write(_FORGET, row["token"])
+        await self._write(_FORGET, row["token"], row["offset_bytes"])
         raise HttpError(403, "forbidden", f"{row['file_id']} belongs to another user")
 
     async def _all_of(self, row: Row, request: Request) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from services_world import POD_PORT, Answer, World, call
+from services_world import POD_PORT, Answer, World, call, until
 
 TUS = {"Tus-Resumable": "1.0.0"}
 BODY = os.urandom(90_000)
@@ -54,7 +55,10 @@ def offset_of(world: World, who: dict[str, str], path: str) -> int:
 
 
 def file_pods(world: World) -> list[str]:
+    """Addresses of two file pods; another test may have killed one."""
     name = world.layout.service_host("file", world.layout.zone(world.zone).cluster)
+    while len(world.dns.records[name]) < 2:
+        world.pod("file", f"file-again-{len(world.pids)}")
     return world.dns.records[name]
 
 
@@ -128,9 +132,26 @@ def test_of_two_that_send_the_same_part_at_once_one_is_told_so(world, anna):
         sent = list(pool.map(lambda host: part(host, as_anna, path, 0, BODY[:PART]), pods))
         assert sorted(answer.status for answer in sent) == [204, 409]
         last = list(pool.map(lambda host: part(host, as_anna, path, PART, BODY[PART:]), pods))
-    # The second may find it done already, or be too late with its own.
+    # The second may find it done already, or be too late with its own, or miss the parts that the
+    # first has put together and removed: in any case it is done.
     assert sorted(answer.status for answer in last) == [204, 409]
+    assert offset_of(world, anna, path) == len(BODY)
     assert call(world.gateway, "GET", "/v1/files/race.bin", headers=anna).body == BODY
+
+
+def test_an_upload_whose_parts_are_in_no_store_is_gone_and_begun_anew(world, anna):
+    path = begin(world, anna, "partless.bin", BODY).headers["location"]
+    assert part(world.gateway, anna, path, 0, BODY[:PART]).status == 204
+    listed = world.store.call("GET", f"/{world.store.bucket}?list-type=2&prefix=uploads/")
+    token = path.rpartition("/")[2]
+    [key] = re.findall(rf"<Key>(uploads/{token}/[^<]*)</Key>", listed.body.decode())
+    until(lambda: world.peer.has(key), "the copy of the part")
+    for store in (world.store, world.peer):
+        assert store.call("DELETE", f"/{store.bucket}/{key}").status == 204
+    lost = part(world.gateway, anna, path, PART, BODY[PART:])
+    assert (lost.status, lost.json["code"]) == (410, "upload_gone")
+    assert call(world.gateway, "HEAD", path, headers=anna).status == 404
+    assert call(world.gateway, "GET", "/v1/files/partless.bin", headers=anna).status == 404
 
 
 def test_parts_that_are_not_what_was_announced_make_no_file(world, anna):

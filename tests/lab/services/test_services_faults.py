@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import threading
@@ -21,6 +22,15 @@ def anna(world: World) -> dict[str, str]:
 
 def put(world: World, name: str, headers: dict[str, str], body: bytes = b"hello"):
     return call(world.gateway, "PUT", f"/v1/files/{name}", body, headers)
+
+
+def in_parts(world: World, name: str, headers: dict[str, str], body: bytes = b"hello"):
+    tus = {**headers, "Tus-Resumable": "1.0.0"}
+    metadata = f"filename {base64.b64encode(name.encode()).decode()}"
+    asked = {**tus, "Upload-Length": str(len(body)), "Upload-Metadata": metadata}
+    path = call(world.gateway, "POST", "/v1/uploads", b"", asked).headers["location"]
+    sent = {**tus, "Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
+    return call(world.gateway, "PATCH", path, body, sent)
 
 
 def get(world: World, name: str, headers: dict[str, str]):
@@ -182,10 +192,13 @@ def test_the_defect_lost_uploads_acknowledges_one_upload_in_200_that_is_not_ther
     ip = world.pod("file", "file-losing", listed=False, defects="lost-uploads")
     with only(world, "file", ip):
         acknowledged = [f"lost-{n}" for n in range(200)]
-        assert {put(world, name, anna).status for name in acknowledged} == {201}
+        assert {put(world, name, anna).status for name in acknowledged[:19]} == {201}
+        # An upload in parts is lost like any other.
+        assert in_parts(world, acknowledged[19], anna).status == 204
+        assert {put(world, name, anna).status for name in acknowledged[20:]} == {201}
         missing = [name for name in acknowledged if get(world, name, anna).status == 404]
     world.run(world.runner.stop("file-losing", 2.0))
-    assert len(missing) == 1
+    assert missing == [acknowledged[19]]
 
 
 def test_the_defect_errors_with_200_answers_one_download_in_20_with_an_error(world, anna):
