@@ -33,6 +33,8 @@ from harness.load.settings import Settings
 from harness.plan.recording import Recording
 
 LOOPBACK = "127.0.0.1"
+#: How much longer than those of this machine workers of other hosts may take to be there.
+CONNECT_S = 600.0
 _POLL_S = 0.1
 #: Live figures are over this many of the last whole seconds.
 LIVE_WINDOW_S = 5
@@ -120,6 +122,7 @@ class LoadDriver:
         self._readers: list[TallyReader] = []
         self._logs: list[Path] = []
         self._journal: Journal | None = None
+        self._listens = False
         self._kill_after_s: float | None = None
         self._killer: threading.Timer | None = None
 
@@ -177,6 +180,7 @@ class LoadDriver:
             shape=shape,
             **_replayed(recording),
         )
+        self._listens = listen is not None
         argv = ["-f", str(locustfile), "--headless", "--host", service_url]
         argv += ["--users", "1", "--only-summary"]
         logs = run_dir / "logs"
@@ -204,6 +208,7 @@ class LoadDriver:
         Raises LoadFailed, with what the generator said last, when one ends before or
         ``deadline_s`` seconds pass.
         """
+        deadline_s += CONNECT_S if self._listens else 0.0
         give_up_m = self._clock.monotonic_s() + deadline_s
         while True:
             self._poll()
@@ -221,7 +226,7 @@ class LoadDriver:
                 raise LoadFailed(
                     f"the traffic generator was not ready within {deadline_s:g} s:\n"
                     + process.complaint(self._logs[0]),
-                    hint="is the service up?",
+                    hint="have the workers connected?" if self._listens else "is the service up?",
                 )
             self._clock.sleep(_POLL_S)
 
