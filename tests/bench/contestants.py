@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from harness.evidence import histogram
+from harness.load.driver import free_port
 from tests.bench.programs import Program
 from tests.bench.workloads import UPLOAD, WORKLOADS, only
 
@@ -97,38 +98,40 @@ class Declared:
         return not job.per_user and (not self.listen or job.workload in ("small", "mix"))
 
     def commands(self, job: Job) -> list[tuple[list[str], Mapping[str, str]]]:
+        argv = [*_locust("declared.py", job), "-u", "1"]
+        if job.workers > 1:
+            port = str(free_port())
+            argv += ["--processes", str(job.workers)]
+            argv += ["--master-bind-port", port, "--master-port", port]
         return [
             (
-                [*_locust("declared.py", job), "-u", "1"],
+                argv,
                 {
-                    **_common(job, worker),
+                    **_common(job),
                     "BENCH_LISTEN": "1" if self.listen else "",
                     "CLOSED": "" if job.rate else str(job.connections),
                     "RATE": str(job.rate or ""),
                     "ARRIVALS": job.arrivals,
                     "DURATION": str(job.duration_s) if job.rate else "",
                     "HARNESS_RUN_DIR": str(job.folder),
-                    "HARNESS_WORKER": str(worker),
-                    "HARNESS_WORKERS": str(job.workers),
                     # A closed one keeps its connections, as the others do.
                     "HARNESS_CONNECTION_AGE": "" if job.rate else "3600",
                 },
             )
-            for worker in range(job.workers)
         ]
 
     def said(self, job: Job, output: str) -> Said:
         tally = Tallied.read(sorted((job.folder / "tallies").glob("*.jsonl")))
-        told = [json.loads(path.read_text()) for path in sorted(job.folder.glob("told-*.json"))]
+        told = json.loads((job.folder / "told.json").read_text())
         return Said(
             requests=tally.sent,
             failures=tally.not_ok,
             latency_ms=tally.latency_ms(),
             more={
                 **tally.more(),
-                "locust_requests": sum(t["requests"] for t in told),
-                "events": sum(t["events"] for t in told),
-                "wrong": sum(t["wrong"] for t in told),
+                "locust_requests": told["requests"],
+                "events": told["events"],
+                "wrong": told["wrong"],
             },
         )
 
@@ -154,10 +157,10 @@ class Tasks:
             # Locust takes whole seconds.
             argv += ["-t", f"{round(job.duration_s)}s"]
         more = {"BENCH_BASE": self.base, "BENCH_PER_USER": str(job.per_user or "")}
-        return [(argv, {**_common(job, 0), **more})]
+        return [(argv, {**_common(job), **more})]
 
     def said(self, job: Job, output: str) -> Said:
-        told = json.loads((job.folder / "told-0.json").read_text())
+        told = json.loads((job.folder / "told.json").read_text())
         return Said(
             requests=told["requests"],
             failures=max(told["failures"], told["wrong"]),
@@ -172,12 +175,12 @@ def _locust(file: str, job: Job) -> list[str]:
     return [*argv, "--headless", "--only-summary", "--host", job.url]
 
 
-def _common(job: Job, worker: int) -> dict[str, str]:
+def _common(job: Job) -> dict[str, str]:
     path = os.pathsep.join(filter(None, (str(REPO), os.environ.get("PYTHONPATH", ""))))
     return {
         "PYTHONPATH": path,
         "BENCH_WORKLOAD": job.workload,
-        "BENCH_TOLD": str(job.folder / f"told-{worker}.json"),
+        "BENCH_TOLD": str(job.folder / "told.json"),
         # Ours verifies who it talks to; the others are made not to.
         "SSL_CERT_FILE": str(job.certificate or ""),
     }

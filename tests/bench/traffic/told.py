@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from locust import events
+from locust.runners import WorkerRunner
 
 _counted = {"events": 0, "wrong": 0}
 
@@ -29,8 +30,10 @@ def listen(is_right: Callable[[str, int, Any], bool]) -> None:
 def at_the_end() -> None:
     """Have the sums written when all is over: at ``quitting`` users may still be sending."""
 
-    def keep(environment: Any, **_: object) -> None:
-        events.quit.add_listener(lambda **_: _write(environment.stats.total))
+    def keep(environment: Any, runner: object, **_: object) -> None:
+        # What workers counted is in their master's statistics.
+        if not isinstance(runner, WorkerRunner):
+            events.quit.add_listener(lambda **_: _write(environment.stats.total))
 
     events.init.add_listener(keep)
 
