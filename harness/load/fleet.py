@@ -237,6 +237,9 @@ class Fleet:
         elif seat.state == LEFT:
             log.warning("worker %s left: %s", seat.name, seat.why)
             self._write_off(test, seat, "worker.left", stopped_by_t=0.0)
+            if test.begin_t is None and test.asked_t is None:
+                why = f"worker {seat.name} ({seat.host}) left before the start: {seat.why}"
+                self._tell_failed(test, why, int(ExitStatus.CRASH))
         elif seat.state == READY:
             self._go_if_ready(test)
         self._over_if_all(test)

@@ -40,6 +40,8 @@ FINAL = (DONE, LEFT, FAILED)
 
 REPORT_S = 0.3
 LEASE_S = 1.7
+#: The same before the schedule runs: making ready takes the processor for seconds at a time.
+LEASE_BEFORE_GO_S = 10.0
 #: Exchanges before the clocks count as compared.
 EXCHANGES = 8
 #: How long the master may take to answer the first report.
@@ -113,8 +115,7 @@ class Member:
             return
         self._answered_m = max(self._answered_m, beat["m"])
         self._offsets.add(measured(beat["m"], beat["t"], self._clock.monotonic_s()))
-        if self.engine is not None:
-            self.engine.lease_m = self._answered_m + LEASE_S
+        self._renew()
         self._answer.set()
 
     def take_go(self, go: Mapping[str, Any]) -> None:
@@ -182,7 +183,7 @@ class Member:
         if self._stopped_here and not self._asked_to_finish:
             self._why = "it was stopped"
         elif self.engine is not None and self.engine.left:
-            self._why = f"it heard nothing from the master for {LEASE_S:g} s"
+            self._why = f"it heard nothing from the master for {self._lease_s:g} s"
         return bool(self._why)
 
     def _compare_clocks(self) -> None:
@@ -207,8 +208,8 @@ class Member:
             return RelayPen(self._outbox, file, source, clock)
 
         engine = make_engine(settings, clock, self._wait_for_go, pen)
-        engine.lease_m = self._answered_m + LEASE_S
         self.engine = engine
+        self._renew()
         if self._asked_to_finish:
             gevent.spawn(engine.finish)
         elif self._stopped_here:
@@ -224,6 +225,7 @@ class Member:
                 return None
         if self._begin_t is not None and not self._ends:
             self._state = SENDING
+            self._renew()
             return self._begin_t
         return None
 
@@ -265,8 +267,16 @@ class Member:
             "wall_offset_s": round(wall_offset_s, 6),
         }
 
+    @property
+    def _lease_s(self) -> float:
+        return LEASE_S if self._begin_t is not None else LEASE_BEFORE_GO_S
+
+    def _renew(self) -> None:
+        if self.engine is not None:
+            self.engine.lease_m = self._answered_m + self._lease_s
+
     def _lease_lost(self) -> bool:
-        return self._clock.monotonic_s() > self._answered_m + LEASE_S
+        return self._clock.monotonic_s() > self._answered_m + self._lease_s
 
     def _watch_lease(self) -> None:
         """Give up what is in flight, and what wakes no timer, when the master is gone."""
@@ -278,7 +288,7 @@ class Member:
             now_m = self._clock.monotonic_s()
             stalled, looked_m = now_m - looked_m > LEASE_S / 2, now_m
             if self._lease_lost() and not stalled and self.engine is not None:
-                log.error("nothing heard from the master for %g s: sending ends", LEASE_S)
+                log.error("nothing heard from the master for %g s: sending ends", self._lease_s)
                 self.engine.abandon(drain=False)
                 return
 

@@ -271,6 +271,9 @@ def test_a_worker_lost_or_failed_before_the_start_ends_the_test(scene, tmp_path)
     other = Scene(tmp_path / "other")
     other.workers["a"].report(FAILED, why="warm-up: no address")
     assert other.failed == ["warm-up: no address"]
+    third = Scene(tmp_path / "third")
+    third.workers["b"].report(LEFT, why="it was stopped")
+    assert third.failed == ["worker w1 (here) left before the start: it was stopped"]
 
 
 def test_a_master_that_stood_still_itself_loses_nobody(scene):

@@ -7,7 +7,16 @@ import pytest
 
 from harness.clock import SystemClock
 from harness.load import member
-from harness.load.member import DONE, FAILED, LEASE_S, LEFT, MEASURING, READY, Member
+from harness.load.member import (
+    DONE,
+    FAILED,
+    LEASE_BEFORE_GO_S,
+    LEASE_S,
+    LEFT,
+    MEASURING,
+    READY,
+    Member,
+)
 from harness.load.settings import Settings
 
 
@@ -92,6 +101,7 @@ def test_it_compares_clocks_makes_ready_begins_when_told_and_ends_when_told(mast
     gevent.sleep(0.15)
     assert master.engines[0].began_t == 123.0
     # The lease runs from when the report was written that was answered last.
+    gevent.sleep(0.4)
     answered = {report["m"] + LEASE_S for report in master.reports}
     assert master.engines[0].lease_m in answered
     master.member.take_finish({"test": 5})
@@ -110,7 +120,7 @@ def test_what_is_told_of_another_test_changes_nothing(master):
     master.member.take_beat({"test": 4, "m": master.clock.monotonic_s() + 99, "t": 0.0})
     gevent.sleep(0.2)
     assert master.state == READY
-    assert master.engines[0].lease_m < master.clock.monotonic_s() + LEASE_S + 1
+    assert master.engines[0].lease_m < master.clock.monotonic_s() + LEASE_BEFORE_GO_S + 1
     master.member.take_finish({"test": 5})
     master.wait_for(DONE)
 
@@ -155,9 +165,11 @@ def test_without_a_master_it_ends_and_leaves(master, monkeypatch):
     master.share()
     master.begin()
     master.wait_for(READY)
-    master.member.take_go({"test": 5, "begin_t": 1.0})
-    gevent.sleep(0.2)
     master.silent = True
+    gevent.sleep(0.7)
+    # Making ready may take longer.
+    assert master.state == READY
+    master.member.take_go({"test": 5, "begin_t": 1.0})
     master.wait_for(LEFT)
     assert "heard nothing from the master" in master.reports[-1]["why"]
     gevent.sleep(0.01)
