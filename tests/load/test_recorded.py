@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,6 +34,10 @@ def line(second: int, request: str, status: int = 200) -> str:
     return (
         f'::1 - - [01/Mar/2026:10:00:{second:02} +0000] "{request} HTTP/1.1" {status} 5 "-" "x"\n'
     )
+
+
+#: What a flight is entered with where none takes off.
+ENGINE = SimpleNamespace(methods={})
 
 
 class FakeClient:
@@ -103,8 +108,8 @@ def test_each_arrival_is_the_next_record_and_workers_share_them(tmp_path):
         (take_off,) = (takeoff for _, takeoff in replay.takeoffs().values())
         for offset_s in share_s(settings, records, worker, 2):
             assert replay.pick() == 0
-            flight = take_off(None, offset_s, offset_s)
-            sent[offset_s] = (flight.ask.request, 404 in flight.ask.expect)
+            flight = take_off(ENGINE, offset_s, offset_s)
+            sent[offset_s] = (flight.ask.head, 404 in flight.ask.expect)
     assert [sent[t] for t in sorted(sent)] == [
         (f"GET /api/f/{n}?q={n} HTTP/1.1\r\nAccept: */*\r\n\r\n".encode(), n % 2 == 1)
         for n in (*range(7), *range(7))
@@ -125,11 +130,11 @@ def test_uploads_are_sent_with_as_many_bytes_as_were_recorded(tmp_path):
     replay = Replay(read_records(har, methods=METHODS), Settings(), FakeClient())
     (take_off,) = (takeoff for _, takeoff in replay.takeoffs().values())
     replay.pick()
-    small = take_off(None, 0.0, 0.0).ask
-    assert small.request.endswith(b"Content-Length: 5\r\n\r\n\0\0\0\0\0")
+    small = take_off(ENGINE, 0.0, 0.0).ask
+    assert small.head.endswith(b"Content-Length: 5\r\n\r\n\0\0\0\0\0")
     replay.pick()
-    big = take_off(None, 0.0, 0.0).ask
-    assert big.request.endswith(b"Content-Length: 40000\r\n\r\n")
+    big = take_off(ENGINE, 0.0, 0.0).ask
+    assert big.head.endswith(b"Content-Length: 40000\r\n\r\n")
     assert (len(big.body), big.size_bytes) == (40_000, 40_000)
     assert os.pread(big.body.fd, 50_000, big.body.offset) == bytes(40_000)
 
@@ -142,9 +147,11 @@ NOT_FOUND = (404, "text/plain", b"nothing here")
 
 @pytest.fixture
 def log(tmp_path) -> Path:
-    """Three seconds: a burst of 40 in the first, nothing in the second, 20 in the third."""
+    """Three seconds: a burst of 40 in the first, nothing in the second, 20 in the third.
+
+    Of the burst every other was refused, and not missing."""
     path = tmp_path / "access.log"
-    burst = [line(0, f"GET /v1/missing/{n}?token=s3cret", 404) for n in range(40)]
+    burst = [line(0, f"GET /v1/missing/{n}?token=s3cret", 404 - n % 2) for n in range(40)]
     later = [line(2, "GET /healthz?token=s3cret", 404) for _ in range(20)]
     path.write_text("".join([*burst, line(1, "DELETE /v1/files/1", 204), *later]))
     return path
@@ -169,7 +176,7 @@ def test_two_processes_send_what_was_recorded_when_it_is_due(drive, tmp_path, se
     # 1.5 s for each round of 60.
     assert sum(tallies.planned.values()) == 120 == recording.arrivals_by(3.0)
     assert tallies.ops == {"GET /v1/missing/{}": 80, "GET /healthz": 40}
-    assert tallies.outcomes == {("ok", ""): 120}
+    assert tallies.outcomes == {("ok", ""): 80, ("failed", "status-404"): 40}
     records = read_records(log, methods=("GET",), seed=7)
     due: Counter[int] = Counter()
     for worker, start in enumerate(tallies.of("tally.start")):
@@ -197,6 +204,8 @@ def test_plain_locust_replays_a_recording_and_ends_with_it(tmp_path, log):
             timeout=30,
             check=False,
         )
-    assert done.returncode == 0, done.stderr.decode()
-    counted = {entry["name"]: entry["num_requests"] for entry in json.loads(report.read_text())}
-    assert counted == {"GET /v1/missing/{}": 40, "GET /healthz": 20}
+    counted = {
+        entry["name"]: (entry["num_requests"], entry["num_failures"])
+        for entry in json.loads(report.read_text())
+    }
+    assert counted == {"GET /v1/missing/{}": (40, 20), "GET /healthz": (20, 0)}, done.stderr
