@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,6 +196,8 @@ class Tallied:
     not_sent: int = 0
     in_flight: int = 0
     not_ok: int = 0
+    #: outcome and error of all that did not go well → how many
+    why: Counter[str] = field(default_factory=Counter)
     start_t: float = 0.0
     latency: histogram.Histogram = field(default_factory=dict)
     service: histogram.Histogram = field(default_factory=dict)
@@ -223,6 +226,8 @@ class Tallied:
             self.lateness = _sum(self.lateness, line["lateness"])
             for second in line["seconds"].values():
                 for cell in second["cells"]:
+                    if cell["outcome"] != "ok":
+                        self.why[f"{cell['outcome']} {cell['error']}".strip()] += cell["n"]
                     if cell["outcome"] != "not_sent":
                         self.latency = _sum(self.latency, cell["latency"])
                         self.service = _sum(self.service, cell["service"])
@@ -238,6 +243,7 @@ class Tallied:
             "not_sent": self.not_sent,
             "in_flight": self.in_flight,
             "start_t": self.start_t,
+            "why": dict(self.why),
             "lateness_ms": quantiles_ms(self.lateness),
             "service_ms": quantiles_ms(self.service),
         }

@@ -105,9 +105,27 @@ def test_a_tally_without_its_end_is_no_result(tmp_path) -> None:
                 "5": {
                     "planned": 3,
                     "cells": [
-                        {"outcome": "ok", "n": 2, "latency": {"1280": 2}, "service": {"1280": 2}},
-                        {"outcome": "not_sent", "n": 1, "latency": {}, "service": {}},
-                        {"outcome": "failed", "n": 1, "latency": {"1408": 1}, "service": {}},
+                        {
+                            "outcome": "ok",
+                            "error": "",
+                            "n": 2,
+                            "latency": {"1280": 2},
+                            "service": {"1280": 2},
+                        },
+                        {
+                            "outcome": "not_sent",
+                            "error": "late",
+                            "n": 1,
+                            "latency": {},
+                            "service": {},
+                        },
+                        {
+                            "outcome": "failed",
+                            "error": "reset",
+                            "n": 1,
+                            "latency": {"1408": 1},
+                            "service": {},
+                        },
                     ],
                 }
             },
@@ -119,6 +137,7 @@ def test_a_tally_without_its_end_is_no_result(tmp_path) -> None:
         file.write_text("\n".join(map(json.dumps, lines)))
     tallied = Tallied.read(files)
     assert (tallied.planned, tallied.sent, tallied.not_sent, tallied.not_ok) == (8, 6, 2, 2)
+    assert tallied.why == {"not_sent late": 2, "failed reset": 2}
     assert tallied.latency_ms()["p50"] == pytest.approx(1.024, rel=0.005)
     assert tallied.latency_ms()["max"] == pytest.approx(2.048, rel=0.005)
     files[1].write_text(json.dumps(lines[0]))
