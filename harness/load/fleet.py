@@ -338,6 +338,7 @@ class Fleet:
             stopped_by_t=stopped_by_t,
             error=kind.replace(".", "-"),
         )
+        test.flushed_m = float("-inf")  # written at the next look, which is this one or soon
 
     def _count_rests(self, test: _Test, until_t: float) -> bool:
         """A chunk of each; whether all is counted that was due by ``until_t``."""
