@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.bench.contestants import (
+    K6,
     Autocannon,
     H2load,
     Hey,
     Job,
     Said,
     Tallied,
+    Vegeta,
     Wrk,
     quantiles_ms,
 )
@@ -93,6 +97,25 @@ def test_an_upload_and_a_rate_reach_the_programs(tmp_path) -> None:
     assert not Wrk(PROGRAM).can(job(tmp_path, rate=10_000.0))
     assert Wrk(PROGRAM, paced=True).can(job(tmp_path, rate=10_000.0))
     assert not Wrk(PROGRAM).can(job(tmp_path, "mix"))
+
+
+def test_a_mix_goes_to_those_that_can_send_one(tmp_path) -> None:
+    mix = job(tmp_path, "mix")
+    ((argv, _),) = Vegeta(PROGRAM).commands(mix)
+    targets = (tmp_path / "targets.txt").read_text()
+    assert f"-targets={tmp_path / 'targets.txt'}" in argv
+    urls = re.findall(r"^(?:GET|PUT) (\S+)$", targets, re.MULTILINE)
+    paths = Counter(url.removeprefix(mix.url) for url in urls)
+    assert paths == {"/200.txt": 7, "/64k.bin": 2, "/up": 1}
+    assert targets.count(f"@{mix.body}") == 1
+    ((argv, _),) = K6(PROGRAM).commands(mix)
+    assert argv[1] == "run"
+    (requests,) = re.findall(r"const requests = (.*);", Path(argv[-1]).read_text())
+    assert [(r["method"], r["share"]) for r in json.loads(requests)] == [
+        ("GET", 70),
+        ("GET", 20),
+        ("PUT", 10),
+    ]
 
 
 def test_a_tally_without_its_end_is_no_result(tmp_path) -> None:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.bench import figures, truth
+from tests.bench import figures, own, truth
 from tests.bench.figures import Bound, Spread
 from tests.bench.target import Stall
 from tests.bench.usage import of_trees
@@ -151,3 +151,10 @@ def test_cpu_and_memory_of_a_process_and_its_children_are_counted(tmp_path) -> N
         root.wait()
     assert 0.55 <= used.cpu_s <= 1.5, "0.3 s in each of two processes"
     assert used.peak_mib > 5
+
+
+def test_counting_and_judging_are_timed() -> None:
+    (request_us,) = own.recording(1)["request_us"]
+    assert 0 < request_us < 100
+    judged = own.judging(1)
+    assert 0 < judged["judge_s"] < judged["run_s"]
