@@ -326,7 +326,7 @@ class Engine:
         """So many at once, each following the last, until time is up."""
         settings = self.settings
         self._stop.wait(max(0.0, self._start_m - self._clock.monotonic_s()))
-        for _ in range(len(range(settings.worker, settings.closed, settings.workers))):
+        for _ in range(settings.closed_share):
             self._follow()
         if self.settings.duration_s is not None:
             self._stop.wait(self.settings.duration_s)

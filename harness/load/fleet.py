@@ -325,6 +325,8 @@ class Fleet:
         )
         if inbox is None or test.begin_t is None or inbox.ended or test.settings.closed:
             return
+        if seat.lines_refused:
+            return  # how far it came is not known; its tally stays open, which is a gap
         settings = test.settings
         begin_t = test.begin_t
         rest_s = share_s(settings, test.records, seat.index, len(test.seats))

@@ -87,6 +87,11 @@ class Settings:
         )
 
     @property
+    def closed_share(self) -> int:
+        """How many of ``closed`` this worker has going; one more, one less where they differ."""
+        return len(range(self.worker, self.closed, self.workers))
+
+    @property
     def planned(self) -> Curve:
         """The rate over time, of all workers together."""
         return parse_rate(self.shape) if self.shape else constant(self.rate)

@@ -249,6 +249,22 @@ def test_a_worker_that_leaves_in_order_has_its_rest_counted_as_not_sent_to_the_l
     assert not scene.history("worker.lost")
 
 
+def test_evidence_that_cannot_be_written_leaves_a_tally_without_end(scene):
+    scene.ready()
+    scene.go_on(1.0, "a", "b", "c")
+    for seat in scene.fleet._test.seats.values():
+        if seat.name == "w1":
+            seat.inbox.take = lambda lines: (_ for _ in ()).throw(OSError("no space left"))
+    scene.go_on(1.0, "a", "b", "c")
+    scene.go_on(LOST_S + 0.5, "a", "c")
+    assert scene.history("worker.lost")
+    scene.workers["a"].report(DONE)
+    scene.workers["c"].report(DONE)
+    scene.fleet.finish()
+    _, gaps = read_tally(scene.run_dir / tally_file("w1"), "w1")
+    assert any("no tally.end" in gap.detail for gap in gaps)
+
+
 def test_who_comes_later_takes_no_part(scene):
     scene.ready()
     late = Worker(scene.fleet, "late", scene.clock)

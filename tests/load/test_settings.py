@@ -64,3 +64,10 @@ def test_a_user_may_write_units():
 def test_a_value_that_cannot_be_read_is_named(name, text):
     with pytest.raises(PlanInvalid, match=name):
         from_environment({name: text})
+
+
+@pytest.mark.parametrize(("closed", "workers"), [(10, 3), (2, 3), (0, 2), (7, 1)])
+def test_what_is_kept_going_at_once_is_shared_out_to_the_last(closed, workers):
+    shares = [Settings(closed=closed).of_worker(n, workers).closed_share for n in range(workers)]
+    assert sum(shares) == closed
+    assert max(shares) - min(shares) <= 1
