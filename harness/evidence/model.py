@@ -15,6 +15,11 @@ from typing import Any
 EDGE = "edge"
 #: Why an arrival was not sent, when its generator had too little of a processor to send it.
 GENERATOR_LATE = "generator-late"
+#: Or when its generator was lost, or left before the end.
+WORKER_LOST = "worker-lost"
+WORKER_LEFT = "worker-left"
+#: Reasons that are the generators' own: nobody was asked, so they say nothing of the service.
+NOBODY_ASKED = frozenset({GENERATOR_LATE, WORKER_LOST, WORKER_LEFT})
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import gevent
 from harness.clock import Clock
 from harness.errors import EvidenceError, ExitStatus, HarnessError
 from harness.evidence.journal import Journal
+from harness.evidence.model import WORKER_LEFT, WORKER_LOST
 from harness.load.engine import DRAIN_GRACE_S, FLUSH_S
 from harness.load.member import (
     BEAT,
@@ -338,7 +339,7 @@ class Fleet:
             (begin_t + offset_s for offset_s in rest_s),
             reported=planned,
             stopped_by_t=stopped_by_t,
-            error=kind.replace(".", "-"),
+            error=WORKER_LOST if kind == "worker.lost" else WORKER_LEFT,
         )
         test.flushed_m = float("-inf")  # written at the next look, which is this one or soon
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from harness.evidence import histogram
-from harness.evidence.model import GENERATOR_LATE, TallyCell, WorkerTally
+from harness.evidence.model import NOBODY_ASKED, TallyCell, WorkerTally
 
 
 class Share(NamedTuple):
@@ -45,11 +45,11 @@ class Counts:
     @property
     def either_way(self) -> int:
         """Arrivals that may have gone either way: nothing is recorded of them, or their
-        generator was too late to send them and nobody was asked."""
+        generator was too late to send them, or gone, and nobody was asked."""
         return self.unaccounted + sum(
             cell.n
             for cell in self.cells
-            if cell.outcome == "not_sent" and cell.error == GENERATOR_LATE
+            if cell.outcome == "not_sent" and cell.error in NOBODY_ASKED
         )
 
     @property

@@ -162,9 +162,14 @@ def unsent(error: str) -> Watched:
 
 @pytest.mark.parametrize(
     ("error", "outcome"),
-    [("generator-late", Outcome.UNKNOWN), ("too-many-in-flight", Outcome.FAIL)],
+    [
+        ("generator-late", Outcome.UNKNOWN),
+        ("worker-lost", Outcome.UNKNOWN),
+        ("worker-left", Outcome.UNKNOWN),
+        ("too-many-in-flight", Outcome.FAIL),
+    ],
 )
-def test_what_the_generator_was_too_late_to_send_may_have_gone_either_way(
+def test_what_the_generator_was_too_late_or_not_there_to_send_may_have_gone_either_way(
     error: str, outcome: Outcome
 ) -> None:
     verdict = judged(unsent(error).machine({}))
