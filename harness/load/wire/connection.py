@@ -121,6 +121,7 @@ class Connection:
 
     __slots__ = (
         "_chunks",
+        "_cut",
         "_early",
         "_full",
         "_interims",
@@ -195,6 +196,8 @@ class Connection:
         self.state = CONNECTING
         self.error = ""
         self.head: Head | None = None
+        #: sending broke off: whatever ends with the connection may have been cut
+        self._cut = False
         #: an answer has begun, and not all of the request is sent
         self._early = False
         #: the last read was as large as was asked for: there may be more
@@ -468,7 +471,9 @@ class Connection:
         except BlockingIOError:
             return
         except OSError:
-            # Perhaps it was answered before the end, and refused the rest.
+            # Perhaps it was answered before the end, and refused the rest. The error is told but
+            # once: what is read now seems to end in good order.
+            self._cut = True
             self._read(IN | RDHUP)
             return
         self._early = False
@@ -736,7 +741,10 @@ class Connection:
     def _ended(self) -> None:
         """The peer closed its side."""
         if self.state == READING and self._chunks is None and self._left < 0:
-            self._whole()
+            if self._cut:
+                self._fail("reset")
+            else:
+                self._whole()
         elif self.received_bytes:
             self._fail("closed")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import gevent
@@ -9,7 +10,7 @@ import pytest
 
 from harness.clock import SystemClock
 from harness.load.resolver import Answer, ResolveError, Resolver
-from harness.load.wire.ask import Ask
+from harness.load.wire.ask import DROP, Ask
 from harness.load.wire.client import Exchange, HttpClient
 from harness.load.wire.connection import Connection
 from harness.load.wire.origin import Name
@@ -204,6 +205,37 @@ def test_an_owner_that_raises_harms_nobody_else(client, caplog, wrong) -> None:
         assert one.origin.size == (1 if wrong is HELLO else 0)
         assert get(one).body == b"hello"
     assert "on purpose" in caplog.text
+
+
+class Noted:
+    """An owner that keeps the error."""
+
+    connection: Connection | None = None
+    error: str | None = None
+
+    def finished(self, connection: Connection) -> None:
+        self.error = connection.error
+
+
+def test_what_ends_with_a_connection_that_broke_off_may_have_been_cut(client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one = client(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        body, owner, now_m = bytes(10_000_000), Noted(), time.monotonic()
+        ask = Ask("POST", one.head("POST", "/x", {}, len(body)), body, take=DROP)
+        one.origin.begin(owner, ask, None, now_m + 5, now_m)
+        peer, _ = listener.accept()
+        gevent.sleep(0.1)  # it sends until the socket takes no more
+        peer.sendall(b"HTTP/1.0 200 OK\r\n\r\na")
+        peer.shutdown(socket.SHUT_WR)
+
+        def broken(*_: object) -> int:
+            raise ConnectionResetError
+
+        assert owner.connection is not None
+        owner.connection._send = broken
+        owner.connection._go_on_sending()
+        peer.close()
+    assert owner.error == "reset"
 
 
 def test_bytes_nobody_asked_for_end_an_idle_connection(client) -> None:
