@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from harness.errors import ExitStatus, HarnessError
 from harness.evidence import histogram
 from harness.evidence.run import write_atomic
 from harness.load.outcome import NOT_SENT, OK
@@ -29,6 +30,9 @@ from harness.load.outcome import NOT_SENT, OK
 LATE_P99_S = 0.001
 #: So is one that is busier than this share of a core: a burst would make it late.
 BUSY = 0.7
+#: One that is late while it uses less than this had to wait for a processor that others used:
+#: that says nothing of the generator.
+IDLE = BUSY / 2
 #: More failures than this are the target's; what the generator could send is not known then.
 FAILED_SHARE = 0.01
 #: What one worker is counted on for where nothing was measured.
@@ -37,7 +41,13 @@ DEFAULT_RATE = 2000.0
 HEADROOM = 0.8
 FILE = "calibration.json"
 
-LATE, BUSY_CPU, TARGET, NOTHING = "late", "processor", "target", ""
+LATE, BUSY_CPU, TARGET, MACHINE, NOTHING = "late", "processor", "target", "machine", ""
+
+
+class MachineBusy(HarnessError):
+    """Something else uses the processors, so nothing was learnt of the generator."""
+
+    exit_status = ExitStatus.UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ class Staircase:
 
 @dataclass(frozen=True)
 class Step:
-    """What the generator did at one rate. ``limit`` says why this was too much, else ``""``."""
+    """What the generator did at one rate. ``limit`` says why that was too much, else ``""``."""
 
     rate: float
     sent: int
@@ -91,7 +101,7 @@ class Step:
         if self.cpu_share >= BUSY:
             return BUSY_CPU
         if self.late_p99_s > self.late_limit_s:
-            return LATE
+            return LATE if self.cpu_share >= IDLE else MACHINE
         return TARGET if self.not_sent else NOTHING
 
 
@@ -171,12 +181,21 @@ class Calibration:
 
 
 def calibrated(locustfile: Path, steps: Sequence[Step], at_t: float) -> Calibration | None:
-    """From the steps of a run; None when already the first was too much."""
-    good = [step for step in steps if not step.limit]
-    if not good or steps[0].limit:
-        return None
+    """From the steps of a run; None when already the first was too much.
+
+    Raises MachineBusy when the machine, not the generator, was at its end.
+    """
     # The last before the first that was too much, whatever came after.
     first_bad = next((n for n, step in enumerate(steps) if step.limit), len(steps))
+    if first_bad < len(steps) and steps[first_bad].limit == MACHINE:
+        bad = steps[first_bad]
+        raise MachineBusy(
+            f"at {bad.rate:g}/s the generator was {bad.late_p99_s * 1000:.1f} ms late with "
+            f"{bad.cpu_share:.0%} of a core: others use the processors",
+            hint="on an idle machine, or --late with more than it is late here",
+        )
+    if first_bad == 0:
+        return None
     best = steps[first_bad - 1]
     return Calibration(
         locustfile=str(locustfile),

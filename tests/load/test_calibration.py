@@ -13,7 +13,9 @@ from harness.load import alone, calibration
 from harness.load.calibration import (
     BUSY_CPU,
     LATE,
+    MACHINE,
     TARGET,
+    MachineBusy,
     Staircase,
     Step,
     calibrated,
@@ -75,7 +77,7 @@ def test_a_step_is_measured_when_it_is_over_and_after_it_settled():
     ("wrong", "limit"),
     [
         ({"cpu": lambda n: 0.75 if n == 2 else 0.2}, BUSY_CPU),
-        ({"late_us": lambda n: 1500 if n == 2 else 300}, LATE),
+        ({"late_us": lambda n: 1500 if n == 2 else 300, "cpu": 0.5}, LATE),
         ({"failed": lambda n: 20 if n == 2 else 0}, TARGET),
         ({"not_sent": lambda n: 1 if n == 2 else 0}, TARGET),
     ],
@@ -89,6 +91,15 @@ def test_what_is_too_much_ends_it_and_the_step_before_counts(tmp_path, wrong, li
     assert (found.rate, found.limited_by) == (200, limit)
     assert calibrated(locustfile, steps[2:], T0) is None
     assert calibrated(locustfile, [], T0) is None
+
+
+def test_a_generator_that_waits_for_a_processor_others_use_is_not_measured(tmp_path):
+    locustfile = tmp_path / "reader.py"
+    locustfile.write_text("# traffic")
+    steps = steps_seen(tally(late_us=lambda n: 1500 if n == 2 else 300, cpu=0.1), STAIRS)
+    assert steps[2].limit == MACHINE
+    with pytest.raises(MachineBusy, match="others use the processors"):
+        calibrated(locustfile, steps, T0)
 
 
 def test_it_is_found_again_for_the_same_locustfile_and_machine_only(tmp_path):

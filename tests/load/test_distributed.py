@@ -168,7 +168,7 @@ def test_planned_is_sent_is_counted_at_the_server_and_in_all_that_locust_shows(
 
 
 def test_workers_that_go_are_stated_and_a_frozen_one_sends_nothing_when_it_thaws(processes, server):
-    duration_s = 4.5
+    duration_s = 4.0
     master = processes.master("--headless", workers=4, DURATION=str(duration_s))
     killed, frozen, told_to_end, _ = (processes.worker() for _ in range(4))
     begin_t = processes.wait_for("fleet.go")["begin_t"]
