@@ -154,6 +154,8 @@ class Engine:
         self._clock = clock
         self._tally = tally
         self._marks = marks
+        #: the number of an operation, who served it and its outcome, for :meth:`landed`
+        self.key = tally.key
         self._on_finished = on_finished
         self._begin_at = begin_at or (lambda stop: clock.wall_s() + HEAD_START_S)
         #: Nothing of the schedule is sent later than this monotonic instant. For ever, where
@@ -412,15 +414,28 @@ class Engine:
         is_write: bool = False,
     ) -> None:
         """It is over: count its outcome."""
-        latency_s = done_m - flight.planned_m
-        self._tally.done(
+        key = self._tally.key(flight.op, served, result)
+        self.landed(flight, key, result, served, size_bytes, done_m, is_write)
+
+    def landed(
+        self,
+        flight: Flight,
+        key: int,
+        result: Outcome,
+        served: tuple[str, str],
+        size_bytes: int,
+        done_m: float,
+        is_write: bool = False,
+    ) -> None:
+        """It is over, and its outcome has this :meth:`key`."""
+        planned_m, sent_m = flight.planned_m, flight.sent_m
+        latency_s = done_m - planned_m
+        self._tally.count(
             flight.planned_t,
-            flight.op,
-            served,
-            result,
+            key,
             size_bytes,
             latency_s,
-            done_m - flight.sent_m,
+            latency_s if sent_m is planned_m else done_m - sent_m,
         )
         if served[0] and result[0] == OK:
             self._marks.success(self._clock.wall_s(), flight.op, *served, is_write=is_write)

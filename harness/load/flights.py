@@ -59,6 +59,7 @@ class DeclaredFlight:
         "engine",
         "hangar",
         "head",
+        "key",
         "op",
         "outcome",
         "planned_m",
@@ -79,6 +80,7 @@ class DeclaredFlight:
         self.head: Head | None = None
         self.outcome = _SUCCESS
         self.served = NOBODY
+        self.key = -1
 
     def start(self, now_m: float) -> None:
         engine = self.engine
@@ -94,8 +96,9 @@ class DeclaredFlight:
             return
         if connection.head is not self.head:
             self._judge(connection)
-        self.engine.count(
+        self.engine.landed(
             self,
+            self.key,
             self.outcome,
             self.served,
             connection.received_bytes + self.ask.size_bytes,
@@ -115,6 +118,7 @@ class DeclaredFlight:
             self.outcome = _WRONG_LENGTH
         else:
             self.outcome = _SUCCESS
+        self.key = self.engine.key(self.op, self.served, self.outcome)
 
     def _failed(self, connection: Connection) -> None:
         sure = self.ask.method == "GET" or not connection.sent

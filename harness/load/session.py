@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import cache
 from http.cookiejar import CookieJar
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import requests
@@ -114,12 +114,15 @@ def _verified() -> ssl.SSLContext:
 class Response(FastResponse):
     """An answer, as ``FastHttpUser`` gives it; what nobody looks at is never made."""
 
-    def __init__(self, exchange: Exchange, method: str, url: str, sent: bytes) -> None:
+    def __init__(
+        self, exchange: Exchange, method: str, url: str, head: bytes, body: bytes | None
+    ) -> None:
         # Not the base class's: it takes geventhttpclient's response apart.
         self._exchange = exchange
         self._method = method
         self._url = url
-        self._sent = sent
+        self._head = head
+        self._sent_body = body
         self.error: BaseException | None = None
 
     @property
@@ -150,9 +153,8 @@ class Response(FastResponse):
     @property
     def request(self) -> FastRequest:  # type: ignore[override]
         if "_request_made" not in self.__dict__:
-            head, _, body = self._sent.partition(b"\r\n\r\n")
-            made = FastRequest(self._url, self._method, headers=Headers(all_headers(head)))
-            made.payload = body.decode("utf-8", "replace") or None
+            made = FastRequest(self._url, self._method, headers=Headers(all_headers(self._head)))
+            made.payload = (self._sent_body or b"").decode("utf-8", "replace") or None
             self._request_made = made
         return self._request_made
 
@@ -230,6 +232,19 @@ class RestCaught(RestResponseContextManager, Caught):
     """The same, for ``rest``."""
 
 
+#: Method, URL, size of the body, headers: the bytes of the head depend on nothing else.
+_Key = tuple[str, str, int | None, tuple[tuple[str, str], ...]]
+
+
+class _Known(NamedTuple):
+    """A request whose head was made before."""
+
+    client: HttpClient
+    url: str
+    head: bytes
+    fields: dict[str, str]
+
+
 class Session:
     """Requests of one user, with cookies and connections of its own."""
 
@@ -264,7 +279,7 @@ class Session:
         self._gate = gate
         self._clients = clients
         self._proxy = proxy
-        self._heads: dict[tuple[str, str], tuple[HttpClient, bytes]] = {}
+        self._heads: dict[_Key, _Known] = {}
         parts = urlsplit(base_url)
         if parts.username and parts.password:
             self.auth_header = _basic(unquote(parts.username), unquote(parts.password))
@@ -339,15 +354,18 @@ class Session:
         """
         start_time = time.time()
         begun_m = time.perf_counter()
-        plain = headers is None and auth is None and data is None and json is None and not kwargs
-        known = self._heads.get((method, url)) if plain and not len(self.cookiejar) else None
+        key = None
+        if auth is None and json is None and not kwargs and (data is None or type(data) is bytes):
+            size = None if data is None else len(data)
+            key = (method, url, size, tuple(headers.items()) if headers else ())
+        known = self._heads.get(key) if key is not None and not len(self.cookiejar) else None
         if known is not None:
-            response = self._exchange(known[0], method, self._built(url), known[1], None)
+            response = self._exchange(known.client, method, known.url, known.head, data)
             if response.error is None and _needs_more(response):
-                response = self._follow(response, method, None, {}, allow_redirects)
+                response = self._follow(response, method, data, known.fields, allow_redirects)
         else:
             response = self._whole(
-                method, url, data, headers, auth, json, allow_redirects, plain, kwargs
+                method, url, data, headers, auth, json, allow_redirects, key, kwargs
             )
         exchange = response._exchange
         if stream and exchange.first_m:
@@ -388,10 +406,13 @@ class Session:
         auth: tuple[str | bytes, str | bytes] | None,
         json: Any,
         allow_redirects: bool,
-        plain: bool,
+        key: _Key | None,
         kwargs: dict[str, Any],
     ) -> Response:
-        """Prepare a request in full, send it, and follow where it leads."""
+        """Prepare a request in full, send it, and follow where it leads.
+
+        ``key``: how its bytes are remembered, if it is of a kind that may be.
+        """
         fields = {**self._headers, **(headers or {})}
         lower = {name.lower() for name in fields}
         if auth:
@@ -409,16 +430,16 @@ class Session:
         built = self._built(url)
         built, body = _prepared(method, built, data, fields, kwargs)
         response = self._once(method, built, fields, body)
-        if plain and not len(self.cookiejar) and response.error is None:
+        if key is not None and not len(self.cookiejar) and response.error is None:
             if len(self._heads) >= _HEADS_MAX:
                 self._heads.clear()
-            self._heads[method, url] = (self._client(built), response._sent)
+            self._heads[key] = _Known(self._client(built), built, response._head, fields)
         if response.error is None and _needs_more(response):
             return self._follow(response, method, body, fields, allow_redirects)
         return response
 
     def _once(self, method: str, url: str, fields: dict[str, str], body: bytes | None) -> Response:
-        """Send with the cookies that belong to ``url``; again when asked to, and it may be."""
+        """Send with the cookies that belong to ``url``."""
         if len(self.cookiejar):
             carrier = FastRequest(url, method, headers=Headers(fields))
             self.cookiejar.add_cookie_header(carrier)
@@ -435,31 +456,24 @@ class Session:
         request = request_bytes(
             method, target, parts.netloc.rpartition("@")[2], fields.items(), length
         )
-        client = self._client(url)
-        response = self._exchange(client, method, url, request, body)
-        for _ in range(self._max_retries):
-            if response.error is None or method not in IDEMPOTENT:
-                break
-            response = self._exchange(client, method, url, request, body)
-        return response
+        return self._exchange(self._client(url), method, url, request, body)
 
     def _exchange(
-        self,
-        client: HttpClient,
-        method: str,
-        url: str,
-        head: bytes,
-        body: bytes | None,
+        self, client: HttpClient, method: str, url: str, head: bytes, body: bytes | None
     ) -> Response:
+        """Send; again when asked to, and it may be."""
         ask = Ask(method, head, body)
-        if self._gate is not None:
-            self._gate.acquire()
-        try:
-            exchange = client.perform(ask, client.now() + self._timeout_s)
-        finally:
+        for left in range(self._max_retries if method in IDEMPOTENT else 0, -1, -1):
             if self._gate is not None:
-                self._gate.release()
-        response = Response(exchange, method, url, head + body if body else head)
+                self._gate.acquire()
+            try:
+                exchange = client.perform(ask, client.now() + self._timeout_s)
+            finally:
+                if self._gate is not None:
+                    self._gate.release()
+            if not exchange.error or not left:
+                break
+        response = Response(exchange, method, url, head, body)
         if exchange.error:
             response.error = _exception(exchange.error, url)
         return response
@@ -487,7 +501,9 @@ class Session:
             if len(came_from) >= self._max_redirects:
                 why = f"Redirection limit reached ({self._max_redirects})"
                 # As FastHttpUser: not an answer, but a failure.
-                lost = Response(Exchange(), method, response.url, response._sent)
+                lost = Response(
+                    Exchange(), method, response.url, response._head, response._sent_body
+                )
                 lost.error = RetriesExceeded(response.url, why)
                 return lost
             came_from.append(response)

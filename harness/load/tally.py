@@ -41,6 +41,8 @@ class NoPen:
 #: there are requests: those beyond are counted as one.
 NAMES_MAX = 2000
 OTHER_NAMES = "(other)"
+#: Likewise all there is of operation, region, zone and error; those beyond have no region.
+KEYS_MAX = 20_000
 
 #: Durations that most are, in quarters of a microsecond: their buckets are looked up in a third of
 #: the time it takes to compute them.
@@ -63,7 +65,7 @@ class CellView(NamedTuple):
 
 
 Served = tuple[str, str]
-#: operation, (region, zone), (outcome, error)
+#: What is counted together, beside its second: operation, (region, zone), (outcome, error).
 Key = tuple[str, Served, tuple[str, str]]
 NOBODY: Served = ("", "")
 
@@ -84,7 +86,8 @@ class _Second:
 
     def __init__(self) -> None:
         self.planned = 0
-        self.cells: dict[Key, _Cell] = {}
+        #: by the number of their key
+        self.cells: dict[int, _Cell] = {}
 
 
 @dataclass
@@ -116,68 +119,57 @@ class Tally:
         self._numbered_thresholds = tuple(enumerate(self._thresholds_s))
         self._names: set[str] = set()
         self._other_names = False
+        self._numbers: dict[Key, int] = {}
+        self._keys: list[Key] = []
         self._seconds: dict[int, _Second] = {}
+        #: the second counted last, and the first instants that are before and after it
+        self._second = _Second()
+        self._from_t = self._to_t = 0.0
         self._lateness: histogram.Histogram = {}
+        self._punctual = 0
 
     def start(self, **about: Any) -> None:
         """Write ``tally.start``: who counts, which schedule, which thresholds."""
         self._pen.write("tally.start", thresholds_s=list(self._thresholds_s), **about)
 
+    def key(self, op: str, served: Served, result: tuple[str, str]) -> int:
+        """The number under which this is counted; for :meth:`count`."""
+        found = self._numbers.get((op, served, result))
+        return found if found is not None else self._new_key(op, served, result)
+
     def planned(self, planned_t: float) -> None:
         """An arrival fell due at wall instant ``planned_t``."""
-        t = int(planned_t)
-        second = self._seconds.get(t)
-        if second is None:
-            second = self._seconds[t] = _Second()
-        second.planned += 1
+        self._second_of(planned_t).planned += 1
         self.sums.planned += 1
 
     def took_off(self, planned_t: float, lateness_s: float) -> None:
         """An arrival fell due at wall instant ``planned_t`` and is on its way, so much later."""
-        t = int(planned_t)
-        second = self._seconds.get(t)
-        if second is None:
-            second = self._seconds[t] = _Second()
-        second.planned += 1
+        if self._from_t <= planned_t < self._to_t:
+            self._second.planned += 1
+        else:
+            self._second_of(planned_t).planned += 1
         sums = self.sums
         sums.planned += 1
         sums.sent += 1
         sums.in_flight += 1
-        quarters = int(lateness_s * 4e6)
-        lateness = self._lateness
-        index = _small[quarters] if 0 <= quarters < _SMALL else histogram.index_of(quarters / 4)
-        lateness[index] = lateness.get(index, 0) + 1
+        if not lateness_s:
+            self._punctual += 1  # as in a closed loop, where there is no plan to be late for
+            return
+        try:
+            index = _small[int(lateness_s * 4e6)]
+        except IndexError:
+            index = histogram.index_of(lateness_s * 1e6)
+        counts = self._lateness
+        if index in counts:
+            counts[index] += 1
+        else:
+            counts[index] = 1
 
     def not_sent(self, planned_t: float, op: str, error: str) -> None:
         """It was not sent at all: the generator's fault, not the service's."""
         self.sums.not_sent += 1
-        second = self._seconds.setdefault(int(planned_t), _Second())
-        cell = second.cells.get((op, NOBODY, (NOT_SENT, error)))
-        if cell is None:
-            cell = self._cell(second, op, NOBODY, (NOT_SENT, error))
-        cell.n += 1
-
-    def _cell(self, second: _Second, op: str, served: Served, result: tuple[str, str]) -> _Cell:
-        """A cell that is not there yet, unless its operation has no name of its own."""
-        if op not in self._names:
-            if len(self._names) < NAMES_MAX:
-                self._names.add(op)
-            else:
-                if not self._other_names:
-                    log.warning(
-                        "more than %d names of operations: from %r on all are counted as %s; give "
-                        "requests that differ by an id one name",
-                        NAMES_MAX,
-                        op,
-                        OTHER_NAMES,
-                    )
-                self._other_names = True
-                op = OTHER_NAMES
-        key = (op, served, result)
-        cell = second.cells.get(key)
-        if cell is None:
-            cell = second.cells[key] = _Cell(len(self._thresholds_s))
-        return cell
+        key = self.key(op, NOBODY, (NOT_SENT, error))
+        self._cell(self._second_of(planned_t), key).n += 1
 
     def done(
         self,
@@ -190,29 +182,81 @@ class Tally:
         service_s: float,
     ) -> None:
         """What was sent has its outcome; durations from the planned instant and the send."""
+        self.count(planned_t, self.key(op, served, result), size_bytes, latency_s, service_s)
+
+    def count(
+        self, planned_t: float, key: int, size_bytes: int, latency_s: float, service_s: float
+    ) -> None:
+        """What was sent has its outcome, of this :meth:`key`."""
         # All in one place and written out: this is done once per request.
         self.sums.in_flight -= 1
+        if self._from_t <= planned_t < self._to_t:
+            second = self._second
+        else:
+            second = self._second_of(planned_t)
+        cell = second.cells.get(key)
+        if cell is None:
+            cell = self._cell(second, key)
+        cell.n += 1
+        cell.size_bytes += size_bytes
+        try:
+            index = _small[int(latency_s * 4e6)]
+        except IndexError:
+            index = histogram.index_of(latency_s * 1e6)
+        counts = cell.latency
+        if index in counts:
+            counts[index] += 1
+        else:
+            counts[index] = 1
+        if service_s is not latency_s:
+            try:
+                index = _small[int(service_s * 4e6)]
+            except IndexError:
+                index = histogram.index_of(service_s * 1e6)
+        counts = cell.service
+        if index in counts:
+            counts[index] += 1
+        else:
+            counts[index] = 1
+        for i, threshold_s in self._numbered_thresholds:
+            if latency_s <= threshold_s:
+                cell.below[i] += 1
+
+    def _second_of(self, planned_t: float) -> _Second:
+        """The second of an instant, which is then the one counted last."""
         t = int(planned_t)
         second = self._seconds.get(t)
         if second is None:
             second = self._seconds[t] = _Second()
-        key = (op, served, result)
+        self._second, self._from_t, self._to_t = second, float(t), t + 1.0
+        return second
+
+    def _cell(self, second: _Second, key: int) -> _Cell:
         cell = second.cells.get(key)
         if cell is None:
-            cell = self._cell(second, op, served, result)
-        cell.n += 1
-        cell.size_bytes += size_bytes
-        quarters = int(latency_s * 4e6)
-        index = _small[quarters] if 0 <= quarters < _SMALL else histogram.index_of(quarters / 4)
-        counts = cell.latency
-        counts[index] = counts.get(index, 0) + 1
-        quarters = int(service_s * 4e6)
-        index = _small[quarters] if 0 <= quarters < _SMALL else histogram.index_of(quarters / 4)
-        counts = cell.service
-        counts[index] = counts.get(index, 0) + 1
-        for i, threshold_s in self._numbered_thresholds:
-            if latency_s <= threshold_s:
-                cell.below[i] += 1
+            cell = second.cells[key] = _Cell(len(self._thresholds_s))
+        return cell
+
+    def _new_key(self, op: str, served: Served, result: tuple[str, str]) -> int:
+        """A number for what has none yet, unless there are too many."""
+        if op not in self._names and len(self._names) >= NAMES_MAX and op != OTHER_NAMES:
+            if not self._other_names:
+                log.warning(
+                    "more than %d names of operations: from %r on all are counted as %s; give "
+                    "requests that differ by an id one name",
+                    NAMES_MAX,
+                    op,
+                    OTHER_NAMES,
+                )
+            self._other_names = True
+            return self.key(OTHER_NAMES, served, result)
+        self._names.add(op)
+        if len(self._keys) >= KEYS_MAX and served != NOBODY:
+            return self.key(op, NOBODY, result)
+        key = (op, served, result)
+        self._numbers[key] = number = len(self._keys)
+        self._keys.append(key)
+        return number
 
     def withdrawn(self, planned_t: float, op: str, error: str) -> None:
         """It was taken up, but there was nothing to send (no object to delete, say)."""
@@ -223,9 +267,15 @@ class Tally:
     def flush(self, **about: Any) -> None:
         """Write what was counted since the last flush as one line."""
         seconds, self._seconds = self._seconds, {}
+        self._from_t = self._to_t = 0.0
         lateness, self._lateness = self._lateness, {}
+        if self._punctual:
+            lateness[0] = lateness.get(0, 0) + self._punctual
+            self._punctual = 0
         for second, counted in seconds.items():
-            self._on_counted(second, [_view(key, cell) for key, cell in counted.cells.items()])
+            self._on_counted(
+                second, [_view(self._keys[n], cell) for n, cell in counted.cells.items()]
+            )
         self._pen.write(
             "tally",
             seconds={str(t): self._second_json(s) for t, s in sorted(seconds.items())},
@@ -254,9 +304,10 @@ class Tally:
         self._pen.close()
 
     def _second_json(self, second: _Second) -> dict[str, Any]:
+        cells = sorted((self._keys[number], cell) for number, cell in second.cells.items())
         return {
             "planned": second.planned,
-            "cells": [self._cell_json(k, c) for k, c in sorted(second.cells.items())],
+            "cells": [self._cell_json(key, cell) for key, cell in cells],
         }
 
     def _cell_json(self, key: Key, cell: _Cell) -> dict[str, Any]:

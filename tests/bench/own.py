@@ -27,7 +27,7 @@ def recording(rounds: int) -> dict[str, Any]:
     found = []
     for _ in range(rounds):
         tally = Tally(NoPen(), (0.2,))
-        done = tally.done
+        count, key = tally.count, tally.key("get", NOBODY, ok)
         start = time.process_time()
         for _ in range(_CALLS // len(values_s)):
             for _value_s in values_s:
@@ -36,7 +36,8 @@ def recording(rounds: int) -> dict[str, Any]:
         start = time.process_time()
         for _ in range(_CALLS // len(values_s)):
             for value_s in values_s:
-                done(1e9, "get", NOBODY, ok, 200, value_s, value_s)
+                # The second one as it is in an open schedule: a little less, and another object.
+                count(1e9, key, 200, value_s, value_s - 1e-5)
         found.append((time.process_time() - start - loop_s) / _CALLS * 1e6)
     return {"request_us": [round(x, 3) for x in found]}
 
