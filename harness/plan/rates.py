@@ -32,8 +32,13 @@ class Piece:
     def instant_s(self, arrivals: float) -> float:
         """When that many have come: the root of ``start * t + slope * t² / 2 = arrivals``."""
         slope = (self.end - self.start) / self.duration_s
-        # The form that keeps its digits when the slope is next to nothing.
-        root = math.sqrt(max(0.0, self.start * self.start + 2 * slope * arrivals))
+        # The form that keeps its digits when the slope is next to nothing. Roots are taken before
+        # they are multiplied: the product of two figures next to nothing would be none at all.
+        gained = math.sqrt(2 * abs(slope)) * math.sqrt(arrivals)
+        if slope >= 0:
+            root = math.hypot(self.start, gained)
+        else:
+            root = math.sqrt(max(0.0, self.start - gained)) * math.sqrt(self.start + gained)
         if not self.start + root:
             return 0.0
         # Rates next to nothing have hardly any digits: never later than the end of the piece.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.plan.rates import Curve, Piece, constant, diurnal, ramp, spike, steps
@@ -26,7 +26,12 @@ def test_the_instant_of_an_arrival_is_when_the_sum_reaches_it(
     assert curve.arrivals_by(instant_s) == pytest.approx(arrivals, rel=1e-6, abs=1e-3)
 
 
+#: Figures so small that their product is none at all.
+NEXT_TO_NOTHING = Curve((Piece(1.0, 2.2e-309, 2e-59), Piece(10, 1, 1)))
+
+
 @given(curves, st.lists(st.floats(0, 1e5), min_size=2))
+@example(NEXT_TO_NOTHING, [5.4e-162, 2.2e-313])
 def test_instants_are_in_order(curve: Curve, sums: list[float]) -> None:
     instants = [curve.instant_s(arrivals) for arrivals in sorted(sums)]
     assert instants == sorted(instants)
