@@ -273,7 +273,7 @@ class TaskFlight:
         self,
         engine: Engine,
         op: str,
-        run: Callable[[float], Outcome],
+        run: Callable[[], Outcome],
         planned_t: float,
         planned_m: float,
     ) -> None:
@@ -297,7 +297,7 @@ class TaskFlight:
 
     def _work(self) -> None:
         try:
-            result = self.run(self.planned_m)
+            result = self.run()
         except Exception as error:
             log.exception("task %s raised", self.op)
             result = Outcome(FAILED, f"exception-{type(error).__name__}")

@@ -130,6 +130,8 @@ class OpenLoopUser(User):
     abstract = True
     fixed_count = 1
     wait_time = constant(1)
+    #: whether Locust's statistics show the operations; not where they show the requests of each
+    tells_locust = True
 
     @task
     def traffic(self) -> None:
@@ -295,10 +297,10 @@ def build_engine(
         tally=Tally(
             pen(relay.tally_file(name), f"tally/{name}"),
             settings.thresholds_s,
-            telling.counted,
+            telling.counted if user.tells_locust else telling.passed,
         ),
         marks=Marks(pen(relay.HISTORY, f"load/{name}")),
-        on_finished=telling.finished if telling.has_listeners else None,
+        on_finished=telling.finished if user.tells_locust and telling.has_listeners else None,
         begin_at=begin_at,
     )
     telling.fold.methods = engine.methods
@@ -350,6 +352,10 @@ class _Telling:
     def counted(self, second: int, cells: list[CellView]) -> None:
         if not self.has_listeners:
             self.fold.add(second, cells)
+        self.fold.forget_old()
+
+    def passed(self, second: int, cells: list[CellView]) -> None:
+        """The requests themselves were told; that their numbers stay bounded is still to do."""
         self.fold.forget_old()
 
     def finished(self, op: str, method: str, latency_s: float, size_bytes: int, error: str) -> None:
