@@ -51,6 +51,7 @@ from harness.load.wire.client import Exchange, HttpClient
 from harness.load.wire.message import all_headers, request_bytes
 from harness.load.wire.origin import Limits, Name
 from harness.load.wire.poller import Poller
+from harness.load.wire.upload import Repeats
 
 _ABSOLUTE = re.compile(r"^https?://", re.IGNORECASE)
 #: What a path may hold as it is; the rest is percent-encoded, as FastHttpUser does.
@@ -243,6 +244,9 @@ class _Known(NamedTuple):
     url: str
     head: bytes
     fields: dict[str, str]
+
+
+_repeats = Repeats()
 
 
 class Session:
@@ -462,7 +466,7 @@ class Session:
         self, client: HttpClient, method: str, url: str, head: bytes, body: bytes | None
     ) -> Response:
         """Send; again when asked to, and it may be."""
-        ask = Ask(method, head, body)
+        ask = Ask(method, head, _repeats.of(body) if body else body)
         for left in range(self._max_retries if method in IDEMPOTENT else 0, -1, -1):
             if self._gate is not None:
                 self._gate.acquire()

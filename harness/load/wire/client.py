@@ -137,14 +137,17 @@ class Taker(Protocol):
 class Keeping:
     """Keeps the body."""
 
-    __slots__ = ("_kept", "take")
+    __slots__ = ("_pieces",)
 
     def __init__(self) -> None:
-        self._kept = bytearray()
-        self.take = self._kept.extend
+        self._pieces: list[bytes] = []
+
+    def take(self, piece: memoryview) -> None:
+        self._pieces.append(piece.tobytes())
 
     def result(self) -> tuple[bytes, int, str]:
-        return bytes(self._kept), len(self._kept), ""
+        body = b"".join(self._pieces)  # of one piece, that piece
+        return body, len(body), ""
 
 
 class Hashing:

@@ -65,6 +65,44 @@ def from_bytes(content: bytes) -> Body:
         return Body(os.dup(file.fileno()), len(content))
 
 
+class Repeats:
+    """Bodies that are sent again and again: from the second time on they lie in a file.
+
+    Known by being the same object. What was seen is kept, up to ``MAX_BYTES`` of it, so that an
+    id stays its own.
+    """
+
+    MIN_BYTES = 64 * 1024
+    MAX_BYTES = 32 * 1024 * 1024
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[bytes, Body | None]] = {}
+        self._size_bytes = 0
+
+    def of(self, content: bytes) -> bytes | Body:
+        """``content``, or the file it lies in."""
+        size = len(content)
+        if size < self.MIN_BYTES:
+            return content
+        seen = self._seen.get(id(content))
+        if seen is None:
+            if self._size_bytes + size > self.MAX_BYTES:
+                self._seen.clear()
+                self._size_bytes = 0
+            if size <= self.MAX_BYTES:
+                self._seen[id(content)] = (content, None)
+                self._size_bytes += size
+            return content
+        body = seen[1]
+        if body is None:
+            try:
+                body = from_bytes(content)
+            except OSError:  # no room: as before, then
+                return content
+            self._seen[id(content)] = (content, body)
+        return body
+
+
 class Stock:
     """One block of bytes from which uploads of any size up to its own are made.
 
