@@ -263,24 +263,27 @@ class Connection:
         slot = self.slot
         if slot < 0 or slot * SLOT_S > deadline_m:
             self.poller.watch(self)
-        if ask.body is not None:
-            self._start()
-            return
         # The common case: all of it goes at once.
         self.exchanges += 1
-        head = ask.head
+        head, body = ask.head, ask.body
+        sent_bytes = 0
         try:
-            sent_bytes = self._send(head)
+            if body is None:
+                sent_bytes = self._send(head)
+                if sent_bytes == len(head):
+                    self.state = AWAITING
+                    return
+            else:
+                sent_bytes = self._send(head, _MSG_MORE)
         except BlockingIOError:
-            sent_bytes = 0
+            pass
         except OSError as error:
             self._broken(error)
             return
-        if sent_bytes == len(head):
-            self.state = AWAITING
-        else:
-            self._sent_bytes = sent_bytes
-            self.state = SENDING
+        self._sent_bytes = sent_bytes
+        self.state = SENDING
+        if body is not None and sent_bytes == len(head):
+            self._go_on_sending()
 
     @property
     def body_bytes(self) -> int:
@@ -462,6 +465,9 @@ class Connection:
         size = len(head)
         whole = size + (len(body) if body else 0)
         try:
+            if body.__class__ is Body and self._sent_bytes == size and self._tls is None:
+                # Most often the kernel takes a file in one piece.
+                self._sent_bytes += os.sendfile(self.fd, body.fd, body.offset, body.size_bytes)
             while (at := self._sent_bytes) < whole:
                 if at < size:
                     more = _MSG_MORE if body else 0
