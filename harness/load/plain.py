@@ -36,18 +36,20 @@ class PlainTraffic:
         return PlainCall(self)
 
 
-class PlainCall:
-    """One arrival. Its methods are steps: ``answer = yield from call.get(…)``."""
+class Getting:
+    """GETs with a query string, for calls that send."""
 
-    __slots__ = ("_http", "bytes_sent", "exchange", "method", "random")
+    __slots__ = ()
 
-    def __init__(self, traffic: PlainTraffic) -> None:
-        self._http = traffic.http
-        self.random = traffic.random
-        #: The last answer.
-        self.exchange = Exchange()
-        self.method = ""
-        self.bytes_sent = 0
+    def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        take: int = KEEP,
+    ) -> Steps[Exchange]:
+        raise NotImplementedError
 
     def get(
         self,
@@ -61,6 +63,20 @@ class PlainCall:
         if query:
             path = f"{path}?{urlencode({k: str(v) for k, v in query.items()})}"
         return (yield from self.send("GET", path, headers, take=take))
+
+
+class PlainCall(Getting):
+    """One arrival. Its methods are steps: ``answer = yield from call.get(…)``."""
+
+    __slots__ = ("_http", "bytes_sent", "exchange", "method", "random")
+
+    def __init__(self, traffic: PlainTraffic) -> None:
+        self._http = traffic.http
+        self.random = traffic.random
+        #: The last answer.
+        self.exchange = Exchange()
+        self.method = ""
+        self.bytes_sent = 0
 
     def send(
         self,

@@ -12,7 +12,7 @@ import json
 import logging
 import random
 from collections.abc import Callable, Iterator, Mapping
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from harness.clock import Clock
 from harness.load import checks, content, outcome
@@ -20,6 +20,7 @@ from harness.load.ledger import Ledger
 from harness.load.objects import KnownObjects, StoredObject
 from harness.load.outcome import FAILED, OK, UNSURE, Outcome
 from harness.load.parts import CUT_AFTER_S, FROM_BYTES, PartsUnknown, PartsUpload
+from harness.load.plain import Getting
 from harness.load.settings import Settings
 from harness.load.steps import Ask, Pending, Steps
 from harness.load.visitors import REMEMBERED, Visitor, Visitors, seen_now
@@ -232,7 +233,7 @@ class Workload:
         return Call(self, Visitor(0, self.users[0]), self.clock.wall_s())
 
 
-class Call:
+class Call(Getting):
     """One arrival. Its methods are steps: ``answer = yield from call.get(…)``."""
 
     __slots__ = (
@@ -287,19 +288,6 @@ class Call:
         """Whether the bytes of this answer are to be compared: so drawn (``traffic.verify``)."""
         share = self.workload.behaviour.verify
         return share >= 1.0 or self.workload._verify() < share
-
-    def get(
-        self,
-        path: str,
-        headers: Mapping[str, str] | None = None,
-        *,
-        take: int = KEEP,
-        **query: object,
-    ) -> Steps[Exchange]:
-        """GET ``path``; ``query`` becomes the query string."""
-        if query:
-            path = f"{path}?{urlencode({k: str(v) for k, v in query.items()})}"
-        return (yield from self.send("GET", path, headers, take=take))
 
     def get_file(
         self,
