@@ -19,6 +19,7 @@ from harness.errors import LabError
 from tests.bench import programs
 from tests.bench.children import spawn
 from tests.bench.workloads import LARGE, SMALL, UPLOAD
+from tests.certificate import certificate
 
 _ECHO = "ngx_http_echo_module.so"
 _START_S = 10.0
@@ -51,7 +52,7 @@ http {{
     scgi_temp_path {folder}/scgi;
     default_type application/octet-stream;
     ssl_certificate {folder}/certificate.pem;
-    ssl_certificate_key {folder}/key.pem;
+    ssl_certificate_key {folder}/certificate.pem;
     ssl_session_cache shared:bench:4m;
     server {{
         listen 127.0.0.1:{port} backlog=16384;
@@ -175,7 +176,7 @@ class Nginx:
         www.mkdir(parents=True)
         (www / SMALL.path.lstrip("/")).write_bytes(b"s" * SMALL.answer_bytes)
         (www / LARGE.path.lstrip("/")).write_bytes(b"l" * LARGE.answer_bytes)
-        _certify(self.folder)
+        certificate(self.folder, address="127.0.0.1")
 
     def _usable_program(self, fetched: bool) -> programs.Program:
         """An nginx that takes the configuration: the installed one, else the fetched one."""
@@ -215,43 +216,6 @@ class Nginx:
             check=False,
         )
         return done.returncode == 0
-
-
-def _certify(folder: Path) -> None:
-    """A certificate of its own, made now and thrown away with the folder."""
-    from datetime import UTC, datetime, timedelta
-    from ipaddress import ip_address
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bench")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    secret = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    path = folder / "key.pem"
-    path.touch(mode=0o600)
-    path.write_bytes(secret)
 
 
 def _free_port() -> int:

@@ -8,16 +8,13 @@ look for the end of the head and one call of :meth:`Owner.finished`.
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
 import socket as _sockets
 import ssl
-import struct
-import termios
 from _socket import socket as _Socket
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from harness.load.wire.ask import Ask
 from harness.load.wire.message import (
@@ -30,6 +27,7 @@ from harness.load.wire.message import (
     parse_head,
 )
 from harness.load.wire.poller import ERR, HUP, IN, OUT, RDHUP, SLOT_S, Poller
+from harness.load.wire.tls import Tls
 from harness.load.wire.upload import Body
 
 #: The first read of an answer; its head and a small body fit, and little is copied in vain.
@@ -47,7 +45,6 @@ _HTTP = b"HTTP/1."
 _ENDED = RDHUP | HUP | ERR
 _MSG_TRUNC = _sockets.MSG_TRUNC
 _MSG_MORE = 0x8000
-_ZERO = struct.pack("i", 0)
 _NAMES = {
     errno.ECONNREFUSED: "refused",
     errno.ETIMEDOUT: "connect-timeout",
@@ -55,12 +52,6 @@ _NAMES = {
     errno.ENETUNREACH: "unreachable",
     errno.EADDRNOTAVAIL: "unreachable",
 }
-
-
-class RawSocket(_Socket):
-    """A socket without gevent's or the standard library's wrapping; TLS refers to it weakly."""
-
-    __slots__ = ("__weakref__",)
 
 
 _buffer = bytearray(READ_BYTES)
@@ -172,7 +163,7 @@ class Connection:
         pool: list[Connection] | None = None,
         connect_s: float = _NEVER,
         first_byte_s: float | None = None,
-        tls: Any = None,
+        tls: ssl.SSLContext | None = None,
         server_name: str | None = None,
         body_max_bytes: int = DROP_BYTES,
     ) -> None:
@@ -204,9 +195,10 @@ class Connection:
         self._full = False
         self._keep = True
         self._interims = 0
-        self._tls: Any = None
+        self._tls: Tls | None = None
         family = _sockets.AF_INET6 if ":" in address[0] else _sockets.AF_INET
-        sock = RawSocket(family, _sockets.SOCK_STREAM)
+        # Without gevent's or the standard library's wrapping.
+        sock = _Socket(family, _sockets.SOCK_STREAM)
         try:
             sock.setblocking(False)
             sock.setsockopt(_sockets.IPPROTO_TCP, _sockets.TCP_NODELAY, 1)
@@ -214,14 +206,15 @@ class Connection:
             if code not in (0, errno.EINPROGRESS):
                 raise OSError(code, os.strerror(code))
             if tls is not None:
-                self._tls = tls._wrap_socket(sock, False, server_hostname=server_name)
+                self._tls = Tls(sock, tls, server_name)
         except BaseException:
             sock.close()
             raise
         self._sock = sock
         self.fd = sock.fileno()
-        self._send = self._tls_send if self._tls else sock.send
-        self._recv_into = self._tls_recv_into if self._tls else sock.recv_into
+        carrier = self._tls or sock
+        self._send: Callable[..., int] = carrier.send
+        self._recv_into: Callable[..., int] = carrier.recv_into
         poller.add(self.fd, self._on_event)
 
     # ---- what the keeper and the owner call ----------------------------------------------
@@ -348,7 +341,7 @@ class Connection:
             or mask & _ENDED
             or head.status < 200
             or self.ask.head_only
-            or (self._tls is not None and (left > 0 or self._more()))
+            or (self._tls is not None and (left > 0 or self._tls.more))
         ):
             self._begun(n, mask)
             return
@@ -409,9 +402,10 @@ class Connection:
                 self._ready(mask)
 
     def _shake_hands(self, mask: int) -> None:
+        assert self._tls is not None
         try:
             self._tls.do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        except BlockingIOError:
             return
         except OSError:
             self._fail("tls")
@@ -740,10 +734,6 @@ class Connection:
         self.done_m = self.poller.now()
         self._finish(keep)
 
-    def _more(self) -> bool:
-        """Whether more came through TLS than was read: a kept connection tells it but once."""
-        return bool(self._tls.pending() or fcntl.ioctl(self.fd, termios.FIONREAD, _ZERO) != _ZERO)
-
     def _ended(self) -> None:
         """The peer closed its side."""
         if self.state == READING and self._chunks is None and self._left < 0:
@@ -800,19 +790,3 @@ class Connection:
     def _close(self) -> None:
         self.state = CLOSED
         self.poller.close(self.fd, self._sock)
-
-    # ---- TLS -----------------------------------------------------------------------------
-
-    def _tls_recv_into(self, view: memoryview, _size: int = 0, _flags: int = 0) -> int:
-        try:
-            return int(self._tls.read(len(view), view))
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise BlockingIOError from None
-        except ssl.SSLZeroReturnError:
-            return 0
-
-    def _tls_send(self, data: bytes | memoryview, _flags: int = 0) -> int:
-        try:
-            return int(self._tls.write(data))
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise BlockingIOError from None

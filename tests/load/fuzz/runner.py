@@ -24,6 +24,7 @@ from harness.load.wire.message import ERRORS
 from harness.load.wire.origin import Limits
 from harness.load.wire.poller import Poller
 from harness.load.wire.upload import Body, from_bytes
+from tests.certificate import certificate
 from tests.load.fuzz.hostile import Hostile, Slot
 from tests.load.fuzz.oracle import Allowed, allowed
 from tests.load.fuzz.script import BODY_MAX_BYTES, Asked, Case
@@ -196,38 +197,6 @@ def shrunk(case: Case, fails: Callable[[Case], bool], tries: int = 150) -> Case:
                 case, going = candidate, True
                 break
     return case
-
-
-def certificate(folder: Path) -> Path:
-    """A key and a self-signed certificate, in one file."""
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    encoding = serialization.Encoding.PEM
-    path = folder / "localhost.pem"
-    path.write_bytes(
-        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(encoding)
-    )
-    return path
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import gevent
 import pytest
@@ -12,6 +13,7 @@ from harness.load.resolver import Resolver
 from harness.load.wire.client import HttpClient
 from harness.load.wire.origin import Limits
 from harness.load.wire.poller import Poller
+from tests import certificate as certificates
 
 
 @pytest.fixture
@@ -35,3 +37,9 @@ def client(poller: Poller) -> Iterator[Callable[..., HttpClient]]:
     for one in made:
         one.close()
     gevent.sleep(0)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a self-signed certificate for localhost, in one file."""
+    return certificates.certificate(tmp_path_factory.mktemp("tls"))

@@ -1,0 +1,113 @@
+"""TLS over a socket that never waits.
+
+What goes over the wire passes through memory: OpenSSL reading from the socket itself would ask
+the kernel twice for every answer (the length of a record, then the record), and could not tell
+without a further call whether it left something there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from _socket import socket as _Socket
+from _ssl import MemoryBIO as _MemoryBIO
+from typing import Any
+
+#: Most that is read from the socket at once.
+_READ_BYTES = 64 * 1024
+#: Most that is encrypted ahead of what the socket takes.
+_WRITE_BYTES = 64 * 1024
+
+_buffer = bytearray(_READ_BYTES)
+_view = memoryview(_buffer)
+
+
+class Tls:
+    """The client's side of TLS on ``sock``, which must not block.
+
+    Raises as a socket does: BlockingIOError where the kernel has nothing or takes no more, OSError
+    (ssl.SSLError among them) where the connection is broken.
+    """
+
+    __slots__ = ("_held", "_in", "_object", "_out", "_sock", "_unsent", "more")
+
+    def __init__(self, sock: _Socket, context: ssl.SSLContext, server_name: str | None) -> None:
+        self._sock = sock
+        self._in = _MemoryBIO()
+        self._out = _MemoryBIO()
+        # The object itself, without the standard library's class around it.
+        self._object: Any = context._wrap_bio(  # type: ignore[attr-defined]
+            self._in, self._out, False, server_hostname=server_name
+        )
+        #: whether there may be more to be read than the last read gave; no event tells of it
+        self.more = False
+        #: encrypted and not yet taken by the kernel; ``_held`` bytes of what was to be sent
+        self._unsent: bytes | memoryview = b""
+        self._held = 0
+
+    def do_handshake(self) -> None:
+        """Go on with the handshake; after BlockingIOError, once the socket has or takes more."""
+        while True:
+            self._flush()
+            try:
+                self._object.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._receive()
+            except ssl.SSLError:
+                with contextlib.suppress(OSError):
+                    self._flush()  # tells the peer why
+                raise
+            else:
+                break
+        self.more = True
+        self._flush()
+
+    def send(self, data: bytes | memoryview, _flags: int = 0) -> int:
+        """How much of ``data`` has gone; after BlockingIOError, the same is to be given again."""
+        if not self._held:
+            if len(data) > _WRITE_BYTES:
+                data = memoryview(data)[:_WRITE_BYTES]
+            size: int = self._object.write(data)
+            unsent = self._out.read()
+            try:
+                sent = self._sock.send(unsent)
+            except BlockingIOError:
+                sent = 0
+            if sent == len(unsent):
+                return size
+            self._held = size
+            self._unsent = memoryview(unsent)[sent:]
+        self._flush()
+        held, self._held = self._held, 0
+        return held
+
+    def recv_into(self, view: memoryview, _size: int = 0, _flags: int = 0) -> int:
+        """How much was read into ``view``, at most one record; 0 when the peer has ended."""
+        if not self.more:
+            self._receive()
+        while True:
+            try:
+                size: int = self._object.read(len(view), view)
+            except ssl.SSLWantReadError:
+                self._receive()
+            except ssl.SSLZeroReturnError:
+                return 0
+            else:
+                # A read that was not filled took all there was of the record.
+                self.more = self.more or self._in.pending > 0 or size == len(view)
+                return size
+
+    def _receive(self) -> None:
+        self.more = False
+        size = self._sock.recv_into(_buffer)
+        if size:
+            self._in.write(_view[:size])
+        else:
+            self._in.write_eof()
+        self.more = size == _READ_BYTES
+
+    def _flush(self) -> None:
+        while unsent := self._unsent or self._out.read():
+            self._unsent = unsent
+            self._unsent = memoryview(unsent)[self._sock.send(unsent) :]
