@@ -709,6 +709,8 @@ def main() -> None:
     """Serve one bucket until told to stop."""
     import uvicorn
 
+    from harness.lab.services.listen import listening
+
     parser = argparse.ArgumentParser(prog="harness.lab.store")
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, default=9000)
@@ -731,21 +733,7 @@ def main() -> None:
             lag_s=asked.lag_s,
             clock=SystemClock(),
         )
-        config = uvicorn.Config(
-            store,
-            host=asked.host,
-            port=asked.port,
-            http="httptools",
-            ws="none",
-            interface="asgi3",
-            lifespan="on",
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=2,
-        )
+        config = listening(store, asked.host, asked.port, backlog=BACKLOG)
         await uvicorn.Server(config).serve()
 
     import uvloop

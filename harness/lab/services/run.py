@@ -18,6 +18,7 @@ from harness.lab.services.auth import Auth
 from harness.lab.services.file import FileService
 from harness.lab.services.gateway import Gateway
 from harness.lab.services.image import ImageService
+from harness.lab.services.listen import listening
 from harness.lab.services.notification import Notification
 from harness.lab.services.permission import Permission
 from harness.lab.services.pod import Pod, PodEnv
@@ -29,7 +30,6 @@ APPS: dict[str, type[App]] = {
 BACKLOG = 16
 #: After SIGTERM a pod answers on for this long, until nobody is sent to it any more.
 DRAIN_S = 0.5
-KEEP_ALIVE_S = 30
 
 
 class _Server(uvicorn.Server):
@@ -56,21 +56,7 @@ class _Server(uvicorn.Server):
 async def _serve(env: PodEnv) -> None:
     pod = Pod(env)
     app = APPS[env.app](pod)
-    config = uvicorn.Config(
-        app,
-        host=env.ip,
-        port=env.port,
-        http="httptools",
-        ws="none",
-        interface="asgi3",
-        lifespan="on",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=2,
-    )
+    config = listening(app, env.ip, env.port, backlog=BACKLOG)
     await _Server(config, app).serve()
 
 
