@@ -6,6 +6,7 @@ whether it was looking at all.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import re
@@ -57,6 +58,16 @@ class Case:
     def scrape_interval_s(self) -> float:
         value = self.target.get("scrape_interval_s")
         return float(value) if isinstance(value, (int, float)) and value > 0 else 1.0
+
+    def without(self, seconds: frozenset[int]) -> Case:
+        """The same run, had nobody counted anything in ``seconds``."""
+        tallies = tuple(
+            dataclasses.replace(
+                tally, seconds=tuple(s for s in tally.seconds if s.second not in seconds)
+            )
+            for tally in self.evidence.tallies
+        )
+        return Case(self.plan, dataclasses.replace(self.evidence, tallies=tallies))
 
     # ---- phases ------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ from harness.verdict.faults import judge_system, judge_undo, open_undos
 from harness.verdict.landing import Landing, judge_landing, landing
 from harness.verdict.model import Finding, Outcome, Step, Verdict, worst
 from harness.verdict.recovery import judge_recovery
-from harness.verdict.saturation import Machine, excused
+from harness.verdict.saturation import Machine, excused, excused_in_part
 from harness.verdict.sufficiency import all_gaps, judge_evidence, judge_generator, judge_rate
 from harness.verdict.traffic import (
     judge_availability,
@@ -168,14 +168,25 @@ class _Judge:
         check = _PER_PHASE.get(type(objective))
         if check is not None and phase.name in objective.phases:  # type: ignore[union-attr]
             yield from self._safe(
-                objective.text, phase.name, check, self.case, objective, phase.name
+                objective.text, phase.name, self._counted, check, objective, phase.name
             )
+
+    def _counted(
+        self, check: Callable[..., Finding], objective: Objective, about: str | Landing
+    ) -> Finding:
+        """What ``check`` finds in the counts of the seconds in which the machine had room."""
+        finding = check(self.case, objective, about)
+        if isinstance(objective, Agreement):
+            return finding
+        return excused_in_part(
+            self.case, self.machine, finding, lambda case: check(case, objective, about)
+        )
 
     def _clocked(self, objective: Recovery | Failover | Failback, phase: Phase) -> Finding:
         """An objective with a clock that starts at a fault's landing or restoration."""
         landed = self.landings[phase.fault or ""]
         if isinstance(objective, Recovery):
-            return judge_recovery(self.case, objective, landed)
+            return self._counted(judge_recovery, objective, landed)
         if isinstance(objective, Failover):
             return judge_failover(objective, landed, self._way_over(landed))
         return judge_failback(objective, landed, self._way_back(landed))

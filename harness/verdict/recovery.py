@@ -30,8 +30,9 @@ WINDOW_ARRIVALS = 100
 class Held:
     """The condition holds from an instant in ``[low, high]`` to the end of the time watched.
 
-    ``held`` is True, False (it does not hold at the end) or None (not known); ``relapses``
-    counts how often it was lost again after having been regained.
+    ``held`` is True, False (it does not hold at the end) or None (not known); ``low`` is then
+    the last instant at which it surely did not hold. ``relapses`` counts how often it was lost
+    again after having been regained.
     """
 
     held: bool | None
@@ -53,12 +54,12 @@ def held_from(case: Case, start_t: float, end_t: float, latency: Latency | None)
         for index in range(1, len(states))
         if states[index] is False and states[index - 1] is True and False in states[:index]
     )
-    if states[-1] is not True:
-        because = "not good at the end" if states[-1] is False else "too little traffic to tell"
-        return Held(states[-1], start_t, end_t, relapses, because)
     bad = [first + index for index, state in enumerate(states) if state is False]
     doubtful = [first + index for index, state in enumerate(states) if state is not True]
     low = max(start_t, float(bad[-1])) if bad else start_t
+    if states[-1] is not True:
+        because = "not good at the end" if states[-1] is False else "too little traffic to tell"
+        return Held(states[-1], low, end_t, relapses, because)
     high = max(start_t, float(doubtful[-1] + 1)) if doubtful else start_t
     because = f"lost again {relapses} times" if relapses else "stays good"
     return Held(True, low, high, relapses, because)
@@ -136,10 +137,14 @@ def judge_recovery(case: Case, objective: Recovery, landed: Landing) -> Finding:
         return Finding(objective.text, phase, Outcome.UNKNOWN, None, required, because, evidence)
     held = held_from(case, landed.low, until[0], latency_of(case, phase))
     if held.held is not True:
-        outcome = Outcome.UNKNOWN if held.held is None else Outcome.FAIL
-        waited = until[0] - landed.high
-        measured = Measured(None, waited, None, "s") if held.held is False else None
+        # Of an end that nobody saw it is known, too, how long it was bad before.
+        bad_s = (until[0] if held.held is False else held.low) - landed.high
+        too_long = held.held is False or bad_s > objective.within_s
+        outcome = Outcome.FAIL if too_long else Outcome.UNKNOWN
+        measured = Measured(None, bad_s, None, "s") if too_long else None
         because = f"not recovered {until[1]}: {held.because}"
+        if too_long and held.held is None:
+            because = f"still bad {bad_s:.1f} s after the landing, and then {held.because}"
         return Finding(objective.text, phase, outcome, measured, required, because, evidence)
     low, high = max(0.0, held.low - landed.high), max(0.0, held.high - landed.low)
     return Finding(

@@ -2,17 +2,19 @@
 
 The harness's own machine makes the traffic, and in a lab carries the target as well. When it had
 nothing left to give, or sent its traffic late, what went wrong then says nothing about the
-target: such a failure is unknown, with the figures. On a machine with room to spare a
-failure is a failure, and nothing of this ever makes a pass of anything.
+target: such a failure is unknown, with the figures. So it is where a failure goes once the
+seconds without room are left out. On a machine with room to spare a failure is a failure, and
+nothing of this ever makes a pass of anything.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from harness.verdict.case import Case, number_of
 from harness.verdict.model import Finding, Outcome
@@ -25,6 +27,8 @@ SOURCE = "watch/machine"
 IDLE_MIN = 0.03
 #: This share of a window's seconds must be so before a failure in it is excused.
 SECONDS_MIN = 0.5
+#: So much of a second without room may have made it a bad one.
+NOTICEABLE_S = 0.05
 #: What no lack of processor time explains: wrong bytes, lost uploads, a fault left in place.
 _NEVER_EXCUSED = frozenset({"content", "durability", "undone"})
 
@@ -76,6 +80,23 @@ class Machine:
         index = bisect_right(instants, second + 1.5)
         return shares[index - 1] if index else None
 
+    @cached_property
+    def _full(self) -> list[tuple[float, float]]:
+        """Stretches without room. A look says how it was since the look before it."""
+        sightings = sorted(self._case.evidence.seen(SUBJECT), key=lambda s: s.t)
+        begun = [*(s.t - s.uncertainty_s for s in sightings), float("inf")]
+        shares = (number_of(s.value, "idle") for s in sightings)
+        stretches = zip(shares, pairwise(begun), strict=True)
+        return [span for share, span in stretches if share is not None and share < IDLE_MIN]
+
+    def full(self, seconds: Iterable[int]) -> frozenset[int]:
+        """Those of ``seconds`` in which there was no room for a noticeable part of them."""
+        return frozenset(
+            second
+            for second in seconds
+            if any(min(b, second + 1) - max(a, second) > NOTICEABLE_S for a, b in self._full)
+        )
+
     def room(self, seconds: Iterable[int]) -> Room:
         """The room there was in ``seconds``."""
         window = list(seconds)
@@ -95,6 +116,26 @@ def excused(case: Case, machine: Machine, finding: Finding) -> Finding:
     if not reasons:
         return finding
     because = f"{finding.because}; but {' and '.join(reasons)}: {_carried(case, window)}"
+    return dataclasses.replace(finding, outcome=Outcome.UNKNOWN, because=because)
+
+
+def excused_in_part(
+    case: Case, machine: Machine, finding: Finding, check: Callable[[Case], Finding]
+) -> Finding:
+    """``finding`` of ``check``, or that it is unknown where the failure goes once the seconds
+    without room are left out."""
+    if finding.outcome is not Outcome.FAIL:
+        return finding
+    window = window_of(case, finding.phase)
+    full = machine.full(window)
+    if not full or machine.room(window).full:
+        return finding  # none to leave out, or too many: that excuses it as a whole
+    if check(case.without(full)).outcome is Outcome.FAIL:
+        return finding
+    because = (
+        f"{finding.because}; but not without the {len(full)} s in which the machine had less than "
+        f"{IDLE_MIN:.0%} idle"
+    )
     return dataclasses.replace(finding, outcome=Outcome.UNKNOWN, because=because)
 
 

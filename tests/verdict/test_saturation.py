@@ -24,7 +24,14 @@ class Watched(Day):
         for offset in range(-1, LAST):
             share = idle.get(offset, EMPTY)
             value = "unknown" if share is None else {"idle": share, "waiting": 0.5, "cpus": 2}
-            self.see("machine", offset + 1, "machine:generator", value)
+            self.say(
+                "watch/machine",
+                offset + 1,
+                "sighting",
+                subject="machine:generator",
+                value=value,
+                uncertainty_s=1.0,
+            )
         return self
 
 
@@ -179,3 +186,48 @@ def test_what_the_generator_was_too_late_or_not_there_to_send_may_have_gone_eith
         # Enough was sent to say so of the rest.
         assert found(verdict, "planned rate sent", "baseline").outcome is Outcome.PASS
         assert verdict.exit_status == 111
+
+
+@pytest.mark.parametrize(
+    ("objective", "phase"), [("recovery", "recovery:pod"), ("availability", "baseline")]
+)
+def test_a_moment_without_room_is_held_against_nobody(objective: str, phase: str) -> None:
+    """One bad second is enough to fail; it counts for nothing where the machine stood still."""
+    bad = PHASES[phase][1] - 2
+    other = bad - 3
+
+    def outcome(outage: range, *full: int) -> Finding:
+        return found(
+            judged(Watched(outage=outage).machine(dict.fromkeys(full, FULL))), objective, phase
+        )
+
+    one = range(bad, bad + 1)
+    assert outcome(one).outcome is Outcome.FAIL
+    assert outcome(one, other).outcome is Outcome.FAIL
+    excused = outcome(one, bad)
+    assert excused.outcome is Outcome.UNKNOWN
+    assert "not without the 1 s in which the machine had less than 3% idle" in excused.because
+    # Another bad second, with room, is the target's own.
+    assert outcome(range(bad - 1, bad + 1), bad).outcome is Outcome.FAIL
+
+
+def test_what_was_good_anyway_is_not_looked_at_again() -> None:
+    calm, busy = judged(Watched().machine({})), judged(Watched().machine({20: FULL, 48: FULL}))
+    assert busy.findings == calm.findings
+
+
+def test_what_was_bad_for_too_long_with_room_fails_whatever_came_after() -> None:
+    day = Watched(outage=range(51, 76)).machine(during("recovery:zone", FULL))
+    finding = found(judged(day), "recovery", "recovery:zone")
+    assert finding.outcome is Outcome.FAIL
+    day = Watched(outage=range(51, 76)).machine(dict.fromkeys(range(54, 66), FULL))
+    assert found(judged(day), "recovery", "recovery:zone").outcome is Outcome.FAIL
+
+
+def test_a_recovery_nobody_saw_the_end_of_failed_if_it_was_bad_for_too_long() -> None:
+    for outage, outcome in ((range(51, 66), Outcome.FAIL), (range(51, 55), Outcome.UNKNOWN)):
+        day = Watched(outage=outage)
+        day.seconds = {s: t for s, t in day.seconds.items() if s < 67 or s >= 76}
+        finding = found(judged(day), "recovery", "recovery:zone")
+        assert finding.outcome is outcome
+        assert ("still bad" in finding.because) == (outcome is Outcome.FAIL)
