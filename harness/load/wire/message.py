@@ -62,6 +62,13 @@ TO_THE_END = -1
 CHUNKED = -2
 
 
+#: What follows the data of the last chunk that has any, when there is no trailer.
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
+LAST_CHUNK_BYTES = len(_LAST_CHUNK)
+#: How the sizes of small chunks are written, in the usual ways.
+_CHUNK_SIZES = {form % size: size for size in range(1, 4096) for form in (b"%x", b"%X")}
+
+
 class Malformed(Exception):
     """Not a sound answer; ``name`` is one of :data:`ERRORS`."""
 
@@ -238,6 +245,21 @@ class Chunks:
             self._trailer_bytes += len(line)
             if self._trailer_bytes > HEAD_MAX_BYTES:
                 raise Malformed("head-too-large")
+
+
+def one_chunk(buffer: bytearray, at: int, end: int) -> int:
+    """Where the data begins, if ``buffer[at:end]`` is a chunked body of one small chunk; else 0.
+
+    The data ends :data:`LAST_CHUNK_BYTES` before ``end``. 0 says nothing against the body: it is
+    what :class:`Chunks` makes of it. This is how most small answers come, and one look at them.
+    """
+    line = buffer.find(b"\r\n", at, at + 5)
+    if line < 0:
+        return 0
+    start = line + 2
+    size = _CHUNK_SIZES.get(bytes(buffer[at:line]))
+    whole = size == end - LAST_CHUNK_BYTES - start
+    return start if whole and buffer.startswith(_LAST_CHUNK, end - LAST_CHUNK_BYTES) else 0
 
 
 def request_bytes(

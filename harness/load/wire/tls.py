@@ -85,7 +85,12 @@ class Tls:
     def recv_into(self, view: memoryview, _size: int = 0, _flags: int = 0) -> int:
         """How much was read into ``view``, at most one record; 0 when the peer has ended."""
         if not self.more:
-            self._receive()
+            # What _receive does, written out: this is done once per answer.
+            received = self._sock.recv_into(_buffer)
+            if 0 < received < _READ_BYTES:
+                self._in.write(_view[:received])
+            else:
+                self._take(received)
         while True:
             try:
                 size: int = self._object.read(len(view), view)
@@ -95,17 +100,20 @@ class Tls:
                 return 0
             else:
                 # A read that was not filled took all there was of the record.
-                self.more = self.more or self._in.pending > 0 or size == len(view)
+                if self._in.pending or size == len(view):
+                    self.more = True
                 return size
 
     def _receive(self) -> None:
         self.more = False
-        size = self._sock.recv_into(_buffer)
-        if size:
-            self._in.write(_view[:size])
+        self._take(self._sock.recv_into(_buffer))
+
+    def _take(self, received: int) -> None:
+        if received:
+            self._in.write(_view[:received])
         else:
             self._in.write_eof()
-        self.more = size == _READ_BYTES
+        self.more = received == _READ_BYTES
 
     def _flush(self) -> None:
         while unsent := self._unsent or self._out.read():

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from harness.load.wire.client import served_by
 from harness.load.wire.message import (
     CHUNKED,
+    LAST_CHUNK_BYTES,
     TO_THE_END,
     Chunks,
     Malformed,
     all_headers,
+    one_chunk,
     parse_head,
     request_bytes,
 )
@@ -213,3 +215,41 @@ def test_what_would_not_be_one_request_is_refused(
 )
 def test_who_served_is_told_by_headers(lines: list[str], served: tuple[str, str]) -> None:
     assert served_by(parse_head(head("Content-Length: 0", *lines))) == served
+
+
+# ---- one small chunk ------------------------------------------------------------------------
+
+_CHUNKED = [
+    b"2\r\nok\r\n0\r\n\r\n",
+    b"A\r\n0123456789\r\n0\r\n\r\n",
+    b"ff\r\n" + b"x" * 255 + b"\r\n0\r\n\r\n",
+    b"7fb\r\n" + b"y" * 2043 + b"\r\n0\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("body", _CHUNKED)
+def test_a_body_of_one_small_chunk_is_seen_at_one_look(body: bytes) -> None:
+    buffer = bytearray(b"head\r\n\r\n" + body + b"left over from before")
+    start = one_chunk(buffer, 8, 8 + len(body))
+    assert buffer[start : 8 + len(body) - LAST_CHUNK_BYTES] == body.split(b"\r\n")[1]
+
+
+@pytest.mark.parametrize("body", [*_CHUNKED, b"0\r\n\r\n", b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n"])
+def test_one_look_never_sees_what_the_parser_does_not(body: bytes) -> None:
+    """Every body cut short, made longer, or with any byte of its framing changed."""
+    odd = b"\r\n0 ;+-_xXgG\0"
+    places = [*range(min(len(body), 8)), *range(max(0, len(body) - 8), len(body))]
+    changed = [body[:i] + odd[k : k + 1] + body[i + 1 :] for i in places for k in range(len(odd))]
+    inserted = [body[:i] + odd[k : k + 1] + body[i:] for i in places for k in range(len(odd))]
+    seen = 0
+    for said in [body, *(body[:n] for n in places), body + b"x", *changed, *inserted]:
+        start = one_chunk(bytearray(said), 0, len(said))
+        if not start:
+            continue
+        seen += 1
+        chunks = Chunks()
+        used, pieces = chunks.feed(memoryview(said))
+        assert chunks.done
+        assert used == len(said)
+        assert b"".join(pieces) == said[start:-LAST_CHUNK_BYTES]
+    assert seen or body not in _CHUNKED

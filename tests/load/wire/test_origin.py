@@ -55,6 +55,15 @@ def test_a_connection_is_kept_and_used_again(client) -> None:
         assert (server.connections, one.counts.connections, one.counts.reused) == (1, 1, 4)
 
 
+def test_within_the_machine_nothing_is_paced(client) -> None:
+    with Scripted([HELLO]) as server:
+        one = client(server.url)
+        get(one)
+        (connection,) = one.origin._idle
+        way = connection._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+        assert way.rstrip(b"\0") == b"reno"
+
+
 def test_a_connection_is_not_used_beyond_its_age(client) -> None:
     with Scripted([HELLO]) as server:
         one = client(server.url, max_age_s=0.2)
