@@ -15,16 +15,11 @@ BENCH  ?=
 gameday: $(VENV)/.lab  ## run the whole game day on the lab
 	@$(BIN)/harness run $(PLAN) --target lab $(if $(RATE),--rate $(RATE)) $(if $(DEFECT),--defect $(DEFECT))
 
-# Tests that only compute, beside those that mostly wait: for a whole lab, or for parts of it.
-PURE := $(wildcard tests/evidence tests/history tests/plan tests/report tests/runs tests/selftest tests/verdict)
-
 test: $(VENV)/.dev lint  ## everything that must hold, in under ten minutes
-	@mkdir -p build; \
-	nice -n 5 $(BIN)/python -m pytest -m "not lab" $(PURE) > build/test-pure.log 2>&1 & pure=$$!; \
-	$(BIN)/python -m pytest -m "not lab" $(PURE:%=--ignore=%) > build/test-parts.log 2>&1 & parts=$$!; \
+	@# Two at a time: those that need a whole lab mostly wait for it.
+	@mkdir -p build; $(BIN)/python -m pytest -m "not lab" > build/test-parts.log 2>&1 & parts=$$!; \
 	$(BIN)/python -m pytest -m lab; lab=$$?; \
-	wait $$pure; pure=$$?; wait $$parts; parts=$$?; \
-	cat build/test-pure.log build/test-parts.log; exit $$((lab | pure | parts))
+	wait $$parts; parts=$$?; cat build/test-parts.log; exit $$((lab | parts))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
