@@ -388,10 +388,11 @@ class Connection:
 
     def _other_event(self, mask: int) -> None:
         state = self.state
-        if state == SENDING:
-            if mask & IN:
+        if state >= SENDING and state != CLOSED:
+            if mask & IN or state != SENDING:
                 self._read(mask)
-            if self.state == SENDING and mask & OUT:
+            # That it takes more is told but once, and what was read may have changed the state.
+            if mask & OUT and self._has_to_send():
                 self._go_on_sending()
         elif state == IDLE:
             self._look_idle()
@@ -399,11 +400,14 @@ class Connection:
             self._connected(mask)
         elif state == HANDSHAKE:
             self._shake_hands(mask)
-        elif state != CLOSED:
-            self._read(mask)
-            # It began to answer in the middle of an upload; unless it refused it, it has it all.
-            if self._early and mask & OUT and (self.head is None or self.head.status < 300):
-                self._go_on_sending()
+
+    def _has_to_send(self) -> bool:
+        """Whether some of the request is left, and wanted: one that is answered with a refusal
+        before its end is not."""
+        if self.state == SENDING:
+            return True
+        refused = self.head is not None and self.head.status >= 300
+        return self._early and self.state != CLOSED and not refused
 
     def _connected(self, mask: int) -> None:
         code = self._sock.getsockopt(_sockets.SOL_SOCKET, _sockets.SO_ERROR)

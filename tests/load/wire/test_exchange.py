@@ -7,6 +7,7 @@ import hashlib
 import os
 import socket
 import ssl
+import threading
 import time
 from pathlib import Path
 
@@ -195,6 +196,54 @@ def test_an_upload_arrives_whole(
     assert [request.partition(b"\r\n\r\n")[2] == wanted for request in server.requests] == [
         True
     ] * 2
+
+
+def _read(peer: socket.socket, size: int) -> int:
+    """Read so much, or to the end; returns how much it was."""
+    found = 0
+    while found < size and (data := peer.recv(65536)):
+        found += len(data)
+    return found
+
+
+@pytest.mark.parametrize(("first", "then"), [(b"HTTP/1.1 1", b"00 Continue\r\n\r\n"), (b"H", b"")])
+def test_an_upload_goes_on_when_half_a_head_came_with_the_room_for_it(
+    client, first: bytes, then: bytes
+) -> None:
+    """Both are told by one event, and the room by no other."""
+    whole = answer(b"thanks")
+    if not then:
+        then = whole[len(first) :]
+        whole = b""
+    body = BIG * 2
+    at_a_standstill, told, done = threading.Event(), threading.Event(), []
+
+    def serve(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.settimeout(3)
+            at_a_standstill.wait(5)
+            # So much is there, as the client could send no more.
+            size = _read(peer, 2_000_000)
+            peer.sendall(first)
+            told.set()
+            with contextlib.suppress(TimeoutError):
+                done.append(size + _read(peer, len(body) - size))
+                peer.sendall(then + whole)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        one = client(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        asking = gevent.spawn(get, one, 2.0, method="PUT", body=body)
+        gevent.sleep(0.1)
+        at_a_standstill.set()
+        told.wait(5)  # the hub stands still meanwhile
+        time.sleep(0.1)
+        exchange = asking.get(timeout=5)
+        thread.join()
+    assert done[0] >= len(body)
+    assert (exchange.error, exchange.body) == ("", b"thanks")
 
 
 def test_an_answer_before_the_end_of_an_upload_is_the_answer(client) -> None:
