@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from harness.clock import SystemClock
 from harness.load.declare import Declared, get, put
-from harness.load.engine import Engine, Takeoff
+from harness.load.engine import BURST_MAX, Engine, Takeoff
 from harness.load.flights import DeclaredFlight
 from harness.load.marks import Marks
 from harness.load.plain import PlainTraffic
@@ -48,15 +49,15 @@ class Lines:
         return found
 
 
-def takeoff(name: str, declared: Declared, http: HttpClient, takes_s: float = 0.0) -> Takeoff:
+def takeoff(name: str, declared: Declared, http: HttpClient, keep: Callable[[], object]) -> Takeoff:
     """As OpenLoopUser has it, which is not imported here: Locust patches the process.
 
-    ``takes_s``: how long the hub is kept by each.
+    ``keep`` keeps the hub, before each.
     """
     ask, hangar = declared.bound_to(http), []
 
     def take_off(engine: Engine, planned_t: float, planned_m: float) -> DeclaredFlight:
-        time.sleep(takes_s)
+        keep()
         flight = hangar.pop() if hangar else DeclaredFlight(engine, name, ask, hangar)
         flight.planned_t, flight.planned_m = planned_t, planned_m
         return flight
@@ -68,7 +69,7 @@ def run(
     url: str,
     operations: dict[str, Declared],
     traffic: type[PlainTraffic] = PlainTraffic,
-    takes_s: float = 0.0,
+    keep: Callable[[], object] = lambda: None,
     **changes,
 ) -> tuple[Lines, dict]:
     """Send a schedule; returns the tally's lines, and its last."""
@@ -80,7 +81,7 @@ def run(
     engine = Engine(
         settings,
         traffic(http, 0, 0),
-        {name: (o.weight, takeoff(name, o, http, takes_s)) for name, o in operations.items()},
+        {name: (o.weight, takeoff(name, o, http, keep)) for name, o in operations.items()},
         poller=poller,
         clock=clock,
         tally=Tally(pen, [0.2]),
@@ -156,9 +157,18 @@ def test_a_request_beside_the_schedule_does_not_disturb_its_end() -> None:
 
 def test_a_generator_that_is_late_goes_on_reading_answers() -> None:
     with Scripted([[answer()]]) as server:
-        # Half a second of work for what is due within a tenth of one.
+        taken_off, give_up_m = itertools.count(), time.monotonic() + 20.0
+
+        def keep() -> None:
+            """Half a second of work for what is due within a tenth of one; as much longer as the
+            server needs for what was sent two rounds ago, so that its answers are there."""
+            time.sleep(0.001)
+            sent = next(taken_off) - 2 * BURST_MAX
+            while len(server.requests) < sent and time.monotonic() < give_up_m:
+                time.sleep(0.0005)
+
         pen, end = run(
-            server.url, {"op": get("/")}, takes_s=0.001, rate=5000.0, duration_s=0.1, timeout_s=5.0
+            server.url, {"op": get("/")}, keep=keep, rate=5000.0, duration_s=0.1, timeout_s=5.0
         )
     found = pen.outcomes()
     # On a busy machine the last ones may be too late to be sent at all.

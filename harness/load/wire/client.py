@@ -22,6 +22,7 @@ from harness.load.wire.connection import Connection
 from harness.load.wire.message import Head, headers_of, request_bytes
 from harness.load.wire.origin import Counts, Limits, Name, NoConnection, Origin
 from harness.load.wire.poller import Poller
+from harness.load.wire.tls import strict
 from harness.load.wire.upload import Body
 
 #: Headers by which the service says who served.
@@ -227,7 +228,7 @@ class HttpClient:
         self._host_header = parts.netloc.rpartition("@")[2]
         self._prefix = parts.path.rstrip("/")
         if parts.scheme == "https":
-            tls = tls or ssl.create_default_context()
+            tls = strict(tls or ssl.create_default_context())
         port = parts.port or (443 if parts.scheme == "https" else 80)
         self._owns_name = name is None
         self.name = name or Name(resolver, parts.hostname, poller.now)

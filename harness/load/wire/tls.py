@@ -22,6 +22,15 @@ _buffer = bytearray(_READ_BYTES)
 _view = memoryview(_buffer)
 
 
+def strict(context: ssl.SSLContext) -> ssl.SSLContext:
+    """``context``, by which a connection cut off is an error and not an end.
+
+    Not all builds of Python have it so: what was cut would pass for whole.
+    """
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    return context
+
+
 class Tls:
     """The client's side of TLS on ``sock``, which must not block.
 
@@ -98,6 +107,11 @@ class Tls:
                 self._receive()
             except ssl.SSLZeroReturnError:
                 return 0
+            except ssl.SSLError as error:
+                # Some versions of Python do not have their class for it here.
+                if error.reason == "UNEXPECTED_EOF_WHILE_READING":
+                    raise ssl.SSLEOFError(*error.args) from error
+                raise
             else:
                 # A read that was not filled took all there was of the record.
                 if self._in.pending or size == len(view):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.load.wire.tls import Tls
+from harness.load.wire.tls import Tls, strict
 
 
 class Peer:
@@ -23,6 +23,9 @@ class Peer:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.object = context.wrap_bio(self._in, self._out, server_side=True)
         trusting = ssl.create_default_context(cafile=str(certificate))
+        # As some builds of Python have it from the start.
+        trusting.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+        trusting = strict(trusting)
         self.tls = Tls(self.client, trusting, "localhost")
 
     def shake_hands(self) -> None:
