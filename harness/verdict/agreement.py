@@ -4,7 +4,8 @@ Prometheus counts what the gateways answered; so do the clients, by the header t
 who served. Counters are known at their scrapes, so the clients' answers are added up
 between the same two instants: from the first scrapes in the phase to the last.
 What stays unsure is chance at the two edges (clients count by whole seconds, gateways are
-scraped one after another) and enters the interval of the difference. Only an interval
+scraped one after another) and enters the interval of the difference, as does what the
+offset of Prometheus's clock, by which its instants are corrected, changed meanwhile. Only an interval
 wholly within the plan's tolerance is agreement. One wholly outside says that one of the
 two is wrong, and nothing built on them is sure. What Prometheus cannot tell (no answer, empty, NaN,
 partial, scrapes missing) is unknown, never agreement.
@@ -12,6 +13,7 @@ partial, scrapes missing) is unknown, never agreement.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 from harness.evidence.model import EDGE, Series, SeriesLine
 from harness.plan.model import Agreement
 from harness.verdict.case import Case
+from harness.verdict.clocks import Offset, prometheus_ahead
 from harness.verdict.counts import Share
 from harness.verdict.model import Finding, Measured, Outcome
 
@@ -58,6 +61,8 @@ class View:
     end_t: float = 0.0
     #: what counters that ended in the phase may have counted after their last scrape
     unseen: float = 0.0
+    #: how far Prometheus's clock was ahead; its instants are corrected by the middle of that
+    ahead: Offset = Offset(0.0, 0.0)
 
     @property
     def error_rate(self) -> float | None:
@@ -70,7 +75,8 @@ def view(case: Case, phase: str) -> View:
     seconds = case.seconds(phase)
     if not seconds:
         return View(why_not="the phase did not run to its end")
-    series = case.evidence.series.get(REQUESTS)
+    ahead = prometheus_ahead(case, seconds)
+    series = _by_our_clock(case.evidence.series.get(REQUESTS), ahead)
     problem = _unusable(series, REQUESTS, seconds)
     if series is None or problem:
         return View(why_not=problem)
@@ -87,10 +93,11 @@ def view(case: Case, phase: str) -> View:
     return View(
         requests=requests,
         errors=sum(pod.sum_where("code", lambda code: code.startswith("5")) for pod in pods),
-        below_200ms=_below(case, seconds),
+        below_200ms=_below(case, seconds, ahead),
         start_t=_mean([(pod.start_t, pod.total) for pod in pods], float(seconds.start)),
         end_t=_mean([(pod.end_t, pod.total) for pod in pods], float(seconds.stop)),
         unseen=sum(pod.unseen for pod in pods),
+        ahead=ahead,
     )
 
 
@@ -119,7 +126,8 @@ def judge_agreement(case: Case, objective: Agreement, phase: str) -> Finding:
     # Poisson count so divided is at most a quarter of it.
     rate = max(answered / (seen.end_t - seen.start_t), *_rates_at_edges(case, seen))
     chance = _SIGMAS * math.sqrt(2 * rate * (1.0 + case.scrape_interval_s) / 4)
-    spread = (chance + case.counts(phase).unaccounted + seen.unseen) / answered
+    by_clock = rate * (seen.ahead.high_s - seen.ahead.low_s)
+    spread = (chance + by_clock + case.counts(phase).unaccounted + seen.unseen) / answered
     share = (seen.requests - answered) / answered
     measured = Measured(share, share - spread, share + spread, "of the clients' count")
     because = f"Prometheus counted {seen.requests:.0f} answers, clients {answered:.0f}"
@@ -265,9 +273,20 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) and value >= 0 else None
 
 
-def _below(case: Case, seconds: range) -> Share | None:
+def _by_our_clock(series: Series | None, ahead: Offset) -> Series | None:
+    """The series with the instants the harness's own clock would have given its samples."""
+    if series is None or not ahead.middle_s:
+        return series
+    lines = (
+        dataclasses.replace(line, points=tuple((t - ahead.middle_s, v) for t, v in line.points))
+        for line in series.result
+    )
+    return dataclasses.replace(series, result=tuple(lines))
+
+
+def _below(case: Case, seconds: range, ahead: Offset) -> Share | None:
     """Share of answers within 200 ms by the gateways' own histograms; None when not known."""
-    series = case.evidence.series.get(BUCKETS)
+    series = _by_our_clock(case.evidence.series.get(BUCKETS), ahead)
     if series is None or _unusable(series, BUCKETS, seconds):
         return None
     sums: dict[str, float] = {"0.2": 0.0, "+Inf": 0.0}

@@ -23,6 +23,8 @@ from harness.verdict.counts import BySecond, Counts
 #: Heartbeats come every 5 s; an observer silent for three of them was not looking.
 BEAT_SILENCE_S = 15.0
 UNKNOWN = "unknown"
+#: Observers that are not called as the subjects they watch.
+_OBSERVERS = {"db": "databases"}
 
 
 @dataclass(frozen=True)
@@ -260,6 +262,10 @@ class Case:
         sightings = self.sightings(prefix)
         if not sightings:
             return f"nobody watched {prefix}"
+        stem = prefix.partition(":")[0]
+        for source in sorted(self._unheard):
+            if source.startswith(f"watch/{_OBSERVERS.get(stem, stem)}"):
+                return f"nothing of {source} is recorded"
         for source in sorted({s.source for s in sightings}):
             if any(gap.source == source for gap in self.evidence.gaps):
                 return f"evidence of {source} is incomplete"
@@ -272,9 +278,26 @@ class Case:
                 return f"{subject} could not be seen for a time"
         return ""
 
+    @cached_property
+    def observers(self) -> set[str]:
+        """Sources of the observers that the run declared."""
+        declared: set[str] = set()
+        for event in self.evidence.of_kind("run.start"):
+            names = event.data.get("observers")
+            declared |= {f"watch/{n}".replace("watch/watch/", "watch/") for n in names or ()}
+        return declared
+
+    @cached_property
+    def _unheard(self) -> set[str]:
+        return self.observers - {event.source for event in self.evidence.events}
+
     def silence(self, source: str, start_t: float, end_t: float) -> str:
+        """Why ``source`` was not heard of for too long around some moment from ``start_t`` to
+        ``end_t``; empty if it was. A silence may have begun before, and go on after."""
         beats = [e.t for e in self.evidence.events if e.source == source and e.kind == "watch.beat"]
-        for earlier, later in _pairs([start_t, *(t for t in beats if start_t < t < end_t), end_t]):
+        before = max((t for t in beats if t <= start_t), default=start_t)
+        after = min((t for t in beats if t >= end_t), default=end_t)
+        for earlier, later in _pairs([before, *(t for t in beats if start_t < t < end_t), after]):
             if later - earlier > BEAT_SILENCE_S:
                 return f"{source} was silent for {later - earlier:.0f} s"
         return ""

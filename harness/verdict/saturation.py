@@ -3,8 +3,9 @@
 The harness's own machine makes the traffic, and in a lab carries the target as well. When it had
 nothing left to give, or sent its traffic late, what went wrong then says nothing about the
 target: such a failure is unknown, with the figures. So it is where a failure goes once the
-seconds without room are left out. On a machine with room to spare a failure is a failure, and
-nothing of this ever makes a pass of anything.
+seconds without room are left out, and in a run whose clocks were wrong by more than a second: what
+went wrong may have done so in another phase. On a machine with room to spare and a right clock a
+failure is a failure, and nothing of this ever makes a pass of anything.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from harness.verdict.case import Case, number_of
+from harness.verdict.clocks import wrong
 from harness.verdict.model import Finding, Outcome
 from harness.verdict.sufficiency import LATE_SHARE_MAX, late_share
 
@@ -29,7 +31,7 @@ IDLE_MIN = 0.03
 SECONDS_MIN = 0.5
 #: So much of a second without room may have made it a bad one.
 NOTICEABLE_S = 0.05
-#: What no lack of processor time explains: wrong bytes, lost uploads, a fault left in place.
+#: What neither explains: wrong bytes, lost uploads, a fault left in place.
 _NEVER_EXCUSED = frozenset({"content", "durability", "undone"})
 
 
@@ -108,11 +110,11 @@ class Machine:
 
 
 def excused(case: Case, machine: Machine, finding: Finding) -> Finding:
-    """``finding``, or that it is unknown where the machine may have been the cause."""
+    """``finding``, or that it is unknown where the machine or its clock may have been the cause."""
     if finding.outcome is not Outcome.FAIL or _kind(finding) in _NEVER_EXCUSED:
         return finding
     window = window_of(case, finding.phase)
-    reasons = [*_late(case, window), *_full(machine, window)]
+    reasons = [*_late(case, window), *_full(machine, window), *wrong(case)]
     if not reasons:
         return finding
     because = f"{finding.because}; but {' and '.join(reasons)}: {_carried(case, window)}"

@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable
 
 from harness.evidence import histogram
-from harness.evidence.model import Event, Gap
+from harness.evidence.model import Gap
 from harness.verdict.case import BEAT_SILENCE_S, Case
+from harness.verdict.clocks import step_gaps, worker_gaps
 from harness.verdict.model import Finding, Measured, Outcome
 
 MIN_ARRIVALS = 100
@@ -35,6 +36,7 @@ def all_gaps(case: Case) -> tuple[Gap, ...]:
         *_fault_gaps(case),
         *_load_gaps(case),
         *_observer_gaps(case),
+        *step_gaps(case),
     )
 
 
@@ -105,6 +107,7 @@ def _load_gaps(case: Case) -> Iterable[Gap]:
     if isinstance(finished, int) and finished < int(number):
         yield Gap("load", "end", None, f"{finished} of {number} workers ended by themselves")
     yield from _fleet_gaps(case)
+    yield from worker_gaps(case)
     yield from _tally_sums(case)
 
 
@@ -125,20 +128,6 @@ def _fleet_gaps(case: Case) -> Iterable[Gap]:
         worker = event.text("worker")
         detail = f"worker {worker}: {event.kind.removeprefix('worker.')} {event.text('why')}"
         yield Gap(f"load/{worker}", event.kind, None, detail.strip())
-    for event in case.evidence.of_kind("worker.clock"):
-        yield from _clock_gap(event)
-
-
-def _clock_gap(event: Event) -> Iterable[Gap]:
-    source = f"load/{event.text('worker')}"
-    figures = [event.data.get(key) for key in ("drift_s", "uncertainty_s", "bound_s")]
-    if not all(isinstance(figure, (int, float)) for figure in figures):
-        yield Gap(source, "clock", None, "its clock was not compared with the master's")
-        return
-    drift_s, uncertainty_s, bound_s = (float(figure) for figure in figures if figure is not None)
-    if not abs(drift_s) + uncertainty_s <= bound_s:
-        detail = f"its clock is off by {drift_s:.3f} s ± {uncertainty_s:.3f} s, at most {bound_s:g}"
-        yield Gap(source, "clock", None, detail)
 
 
 def _tally_sums(case: Case) -> Iterable[Gap]:
@@ -157,10 +146,7 @@ def _tally_sums(case: Case) -> Iterable[Gap]:
 
 
 def _observer_gaps(case: Case) -> Iterable[Gap]:
-    declared: set[str] = set()
-    for event in case.evidence.of_kind("run.start"):
-        names = event.data.get("observers")
-        declared |= {f"watch/{n}".replace("watch/watch/", "watch/") for n in names or ()}
+    declared = case.observers
     started = {event.source for event in case.evidence.of_kind("watch.start")}
     if not declared | started:
         yield Gap("watch", "observers", None, "no observer was declared")

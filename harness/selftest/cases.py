@@ -1,0 +1,248 @@
+"""Cases as users write them: what is changed in the world, and what must be said of it.
+
+A file is a list of entries; :data:`HEALTHY` and :data:`DEFECTS` are examples. Nothing is
+guessed: what is not understood is PlanInvalid with file, line, key and a hint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from harness.errors import ExitStatus, PlanInvalid, Where
+from harness.plan.model import Plan
+from harness.selftest.world import Chaos, World
+
+FOLDER = Path(__file__).parent
+DEFECTS = FOLDER / "defects.yaml"
+HEALTHY = FOLDER / "healthy.yaml"
+#: What a defect may be in.
+AREAS = ("service", "platform", "chaos", "monitoring", "generator", "clock", "harness")
+_KEYS = ("name", "what", "in", "change", "finds", "phase", "says", "exit")
+#: Statuses a verdict can have.
+_STATUSES = (
+    ExitStatus.PASS,
+    ExitStatus.OBJECTIVE_FAILED,
+    ExitStatus.STOPPED,
+    ExitStatus.UNKNOWN,
+    ExitStatus.UNDO_INCOMPLETE,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """``world`` and ``plan`` of one day, and what must be found: a finding whose objective begins
+    with ``finds`` (in ``phase``, if that is given) and whose reason holds ``says``, and the exit
+    status. Without ``finds`` (a run that was stopped) the summary says it. ``healthy``: must pass."""
+
+    name: str
+    what: str
+    area: str
+    world: World
+    plan: Plan
+    finds: str
+    phase: str
+    says: str
+    exit_status: ExitStatus
+
+    @property
+    def healthy(self) -> bool:
+        return self.exit_status is ExitStatus.PASS
+
+
+def read_cases(path: Path, plan: Plan) -> list[Case]:
+    """The cases in ``path``; each begins with a healthy day of ``plan``.
+
+    Raises PlanInvalid when the file cannot be read or any part of it is not understood.
+    """
+    found: list[Case] = []
+    for entry in _entries(path):
+        case = _case(entry, plan)
+        if case.name in [other.name for other in found]:
+            entry.refuse(f"two cases are called {case.name!r}", "rename one", "name")
+        found.append(case)
+    return found
+
+
+class _Entry:
+    """One mapping of the file, which knows its place."""
+
+    def __init__(self, path: Path, data: CommentedMap) -> None:
+        self.path, self.data = path, data
+
+    def text(self, key: str) -> str:
+        value = self.data.get(key, "")
+        if not isinstance(value, str):
+            self.refuse(f"{value!r} is not text", "write some words", key)
+        return value.strip()
+
+    def refuse(self, message: str, hint: str, key: str = "") -> NoReturn:
+        line = self.data.lc.line
+        if key and key in (self.data.lc.data or {}):
+            line = self.data.lc.key(key)[0]
+        raise PlanInvalid(message, hint=hint, where=Where(str(self.path), line + 1, key=key))
+
+
+def _entries(path: Path) -> Iterator[_Entry]:
+    try:
+        data = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        hint = f"give a file such as {DEFECTS.name}"
+        raise PlanInvalid(f"it cannot be read: {error}", hint=hint, where=Where(str(path))) from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = Where(str(path), mark.line + 1, mark.column + 1) if mark else Where(str(path))
+        hint = "check indentation, quotes and colons near this place"
+        raise PlanInvalid(f"not YAML: {error.problem}", hint=hint, where=where) from error
+    except YAMLError as error:
+        raise PlanInvalid(f"not YAML: {error}", where=Where(str(path))) from error
+    if not isinstance(data, CommentedSeq) or not all(isinstance(e, CommentedMap) for e in data):
+        hint = "start each with - name: …"
+        raise PlanInvalid("a file of cases is a list of them", hint=hint, where=Where(str(path), 1))
+    return (_Entry(path, entry) for entry in data)
+
+
+def _case(entry: _Entry, plan: Plan) -> Case:
+    for key in entry.data:
+        if key not in _KEYS:
+            entry.refuse(f"unknown key {key!r}", _nearest(key, _KEYS), str(key))
+    for key in ("name", "what", "in"):
+        if not entry.text(key):
+            entry.refuse(f"{key!r} is missing", f"add a line {key}: …")
+    area, phase, status = entry.text("in"), entry.text("phase"), _status(entry)
+    if area not in AREAS:
+        entry.refuse(f"{area!r} is no area", _nearest(area, AREAS), "in")
+    if phase not in ("", "all", *(p.name for p in plan.phases)):
+        entry.refuse(f"there is no phase {phase!r}", "as in the plan", "phase")
+    tells = entry.text("says") if status is ExitStatus.STOPPED else entry.text("finds")
+    if (status is ExitStatus.PASS) == bool(tells):
+        hint = "name the objective that must tell it, or leave exit: away for a healthy day"
+        entry.refuse("a defect has exit: and finds:, a healthy day neither", hint)
+    world, plan = _changed(entry, plan)
+    return Case(
+        name=entry.text("name"),
+        what=entry.text("what"),
+        area=area,
+        world=world,
+        plan=plan,
+        finds=entry.text("finds"),
+        phase=phase,
+        says=entry.text("says"),
+        exit_status=status,
+    )
+
+
+def _status(entry: _Entry) -> ExitStatus:
+    value = entry.data.get("exit", 0)
+    if value not in [int(status) for status in _STATUSES] or isinstance(value, bool):
+        known = ", ".join(str(int(status)) for status in _STATUSES)
+        entry.refuse(f"{value!r} is no exit status of a verdict", f"one of {known}", "exit")
+    return ExitStatus(value)
+
+
+# ---- changes -------------------------------------------------------------------------------------
+
+
+def _changed(entry: _Entry, plan: Plan) -> tuple[World, Plan]:
+    """A healthy world and the plan with the entry's changes; ``plan.…`` changes the plan."""
+    world = World()
+    changes = entry.data.get("change", CommentedMap())
+    if not isinstance(changes, CommentedMap):
+        entry.refuse("the changes are not field: value", "see harness/selftest/world.py", "change")
+    where = _Entry(entry.path, changes)
+    for key, value in changes.items():
+        try:
+            if str(key).startswith("plan."):
+                plan = change(plan, str(key).removeprefix("plan."), value)
+            else:
+                world = change(world, str(key), value)
+        except ValueError as error:
+            message, _, hint = str(error).partition("; ")
+            where.refuse(message, hint or "see harness/selftest/world.py", str(key))
+    for name, _ in world.chaos:
+        if name not in [fault.name for fault in plan.faults]:
+            where.refuse(f"there is no fault {name!r}", "as in the plan")
+    return world, plan
+
+
+def change(value: Any, path: str, to: object) -> Any:
+    """A copy of a dataclass with the field at ``path`` (dotted) set to ``to``, as text or YAML.
+
+    Raises ValueError when there is no such field, or it cannot be that.
+    """
+    name, _, rest = path.partition(".")
+    hints = _hints(type(value))
+    if name not in hints:
+        raise ValueError(f"there is no {name!r}; {_nearest(name, hints)}")
+    if rest and name == "chaos":
+        fault, _, field = rest.partition(".")
+        chaos = dict(value.chaos)
+        chaos[fault] = change(chaos.get(fault, Chaos()), field, to)
+        return dataclasses.replace(value, chaos=tuple(chaos.items()))
+    if rest and not dataclasses.is_dataclass(getattr(value, name)):
+        raise ValueError(f"{name!r} has no fields of its own")
+    new = change(getattr(value, name), rest, to) if rest else _value(hints[name], to, name)
+    return dataclasses.replace(value, **{name: new})
+
+
+def _value(kind: Any, given: object, name: str) -> Any:
+    """``given`` as a value of type ``kind``."""
+    options = typing.get_args(kind) if typing.get_origin(kind) is types.UnionType else (kind,)
+    if given == "never":
+        given = None
+    if given is None and type(None) in options:
+        return None
+    for option in options:
+        if typing.get_origin(option) is tuple and isinstance(given, (list, tuple)):
+            inner = typing.get_args(option)[0]
+            return tuple(_value(inner, item, name) for item in given)
+        if dataclasses.is_dataclass(option) and isinstance(given, Mapping):
+            return _built(option, given)
+        if option is float and isinstance(given, (int, float)) and not isinstance(given, bool):
+            return float(given)
+        # An instance check alone would take yes for 1.
+        if isinstance(option, type) and type(given) is option:
+            return given
+        if typing.get_origin(option) is typing.Literal and given in typing.get_args(option):
+            return given
+        if option is str and isinstance(given, str):
+            return str(given)
+    raise ValueError(f"{given!r} cannot be {name}; it is {_words(options)}")
+
+
+def _built(kind: Any, given: Mapping[Any, Any]) -> Any:
+    hints = _hints(kind)
+    fields = {}
+    for name, value in given.items():
+        if name not in hints:
+            raise ValueError(f"there is no {name!r}; {_nearest(name, hints)}")
+        fields[str(name)] = _value(hints[name], value, str(name))
+    return kind(**fields)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _words(options: Iterable[Any]) -> str:
+    names = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
+    return " or ".join(names.get(o, "never" if o is type(None) else "a list") for o in options)
+
+
+def _nearest(name: object, known: Iterable[str]) -> str:
+    known = tuple(known)
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else "one of " + ", ".join(known)

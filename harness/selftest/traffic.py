@@ -1,0 +1,283 @@
+"""The requests of a simulated day, one by one: what clients counted, stored and saw.
+
+Every arrival of the schedule is drawn with its fate; tallies, ledger, marks and the gateways' own
+counts are all added up from those, so that they agree where the world does not say otherwise.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from harness.evidence import histogram
+from harness.plan.model import Plan
+from harness.selftest.course import Day, State
+from harness.selftest.world import Trouble, World
+
+#: Failures in which nothing answered at all.
+SILENT = frozenset({"timeout", "connection"})
+WRITES = frozenset({"upload", "image"})
+#: What a gateway takes less than the client waits.
+_ON_THE_WAY_S = 0.001
+#: Latencies come in so many steps, which keeps histograms short.
+_STEPS = 16
+
+
+@dataclass
+class Cell:
+    """Counts of one second, operation, place and outcome."""
+
+    n: int = 0
+    latency: histogram.Histogram = field(default_factory=dict)
+    below: int = 0
+
+
+class Served(NamedTuple):
+    """One answer of a gateway: when it was given, by which zone, to what, and how."""
+
+    at_s: float
+    zone: str
+    op: str
+    code: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One upload, as the client saw it."""
+
+    name: str
+    planned_s: float
+    ack_s: float
+    outcome: str
+    region: str
+
+
+class Fate(NamedTuple):
+    """What became of one request."""
+
+    outcome: str
+    error: str
+    zone: str
+    latency_s: float
+
+
+_index_of = lru_cache(maxsize=1024)(histogram.index_of)
+
+
+def _record(into: histogram.Histogram, value_s: float) -> None:
+    index = _index_of(round(value_s * 1e6))
+    into[index] = into.get(index, 0) + 1
+
+
+class Traffic:
+    """All requests of a day. ``seconds[worker][second]``: planned arrivals and cells."""
+
+    def __init__(self, day: Day) -> None:
+        self.day = day
+        self.world: World = day.world
+        self.plan: Plan = day.plan
+        self.rng = random.Random(day.world.seed)
+        self.planned: list[dict[int, int]] = []
+        self.late: list[dict[int, histogram.Histogram]] = []
+        self.cells: list[dict[int, dict[tuple[str, str, str, str], Cell]]] = []
+        for _ in range(self.world.generator.workers):
+            self.planned.append(defaultdict(int))
+            self.late.append(defaultdict(dict))
+            self.cells.append(defaultdict(dict))
+        self.answers: list[Served] = []
+        self.stored: list[Stored] = []
+        #: successes: when, operation, zone
+        self.successes: list[tuple[float, str, str]] = []
+        self.threshold_s = min(self.plan.thresholds_s, default=0.2)
+        self._send()
+        self.answers.sort(key=lambda answer: answer.at_s)
+
+    def _send(self) -> None:
+        states = [(at_s, self.day.state_at(at_s)) for at_s in self.day.changes_s()]
+        starts = [at_s for at_s, _ in states]
+        troubles = [(*self.day.between(t), t) for t in self.world.service.trouble]
+        operations = list(self.plan.traffic.mix)
+        weights = list(itertools.accumulate(self.plan.traffic.mix.values()))
+        stalls = [self.day.between(window) for window in self.world.generator.stalls]
+        for number, at_s in enumerate(self._arrivals()):
+            worker = number % self.world.generator.workers
+            if self._silent(worker, at_s, stalls):
+                continue
+            second = int(at_s + self._drift_s(worker))
+            self.planned[worker][second] += 1
+            op = self.rng.choices(operations, cum_weights=weights)[0]
+            left_out = self._left_out()
+            if left_out == "forgotten":
+                continue
+            if left_out:
+                self._count(worker, second, op, Fate("not_sent", left_out, "", 0.0))
+                continue
+            late_s = self._late_s()
+            _record(self.late[worker][second], late_s)
+            state = states[max(0, bisect.bisect_right(starts, at_s + late_s) - 1)][1]
+            zone = state.zones[number % len(state.zones)]
+            fate = self._fate(at_s, op, zone, state, troubles, late_s)
+            self._count(worker, second, op, fate)
+            self._after(at_s, op, fate)
+
+    def _arrivals(self) -> Iterator[float]:
+        rate = self.plan.traffic.rate * self.world.generator.speed
+        # Until a second after the last phase, so that its last second is whole.
+        end_s, at_s, number = int(self.day.end_s) + 2, 0.0, 0
+        even = self.plan.traffic.arrivals != "poisson"
+        while True:
+            at_s = (number + 0.5) / rate if even else at_s + self.rng.expovariate(rate)
+            number += 1
+            if at_s >= end_s:
+                return
+            yield at_s
+
+    def _silent(self, worker: int, at_s: float, stalls: list[tuple[float, float]]) -> bool:
+        generator = self.world.generator
+        if worker == 0 and generator.killed_s is not None and at_s >= generator.killed_s:
+            return True
+        return any(start <= at_s < end for start, end in stalls)
+
+    def _drift_s(self, worker: int) -> float:
+        """What the worker's time is off by: workers stray to either side."""
+        return self.world.generator.drift_s * (-1) ** worker
+
+    def _late_s(self) -> float:
+        """By how much the generator sends a request late; clients count latency from the plan."""
+        generator = self.world.generator
+        late = generator.late_share and self.rng.random() < generator.late_share
+        return generator.late_by_s if late else generator.late_s
+
+    def _left_out(self) -> str:
+        generator = self.world.generator
+        if generator.not_sent_share and self.rng.random() < generator.not_sent_share:
+            return generator.not_sent_why
+        if generator.forgotten_share and self.rng.random() < generator.forgotten_share:
+            return "forgotten"
+        return ""
+
+    def _fate(
+        self,
+        at_s: float,
+        op: str,
+        zone: str,
+        state: State,
+        troubles: list[tuple[float, float, Trouble]],
+        late_s: float,
+    ) -> Fate:
+        service, chance = self.world.service, self.rng.random()
+        latency_s = late_s + service.latency_s * (0.5 + int(chance * _STEPS) / _STEPS)
+        if self.rng.random() < service.slow_share:
+            latency_s += service.slow_s
+        if zone in state.dead:
+            outcome = "unsure" if op in WRITES else "failed"
+            return Fate(outcome, "timeout", "", self.plan.traffic.timeout_s)
+        if state.failing and zone == self.day.zones[0] and self.rng.random() < state.failing:
+            return Fate("failed", "connection", "", latency_s)
+        if op in WRITES | {"delete"} and not state.writes:
+            return Fate("failed", "http-503", zone, latency_s)
+        if service.error_share and self.rng.random() < service.error_share:
+            return Fate("failed", "http-500", zone, latency_s)
+        for start_s, end_s, trouble in troubles:
+            if not start_s <= at_s < end_s or trouble.zone not in ("", zone):
+                continue
+            if trouble.op not in ("", op) or self.rng.random() >= trouble.share:
+                continue
+            latency_s += trouble.latency_s
+            if trouble.error:
+                silent = trouble.error in SILENT
+                outcome = "unsure" if trouble.error == "timeout" and op in WRITES else "failed"
+                return Fate(outcome, trouble.error, "" if silent else zone, latency_s)
+        return Fate("ok", "", zone, latency_s)
+
+    def _count(self, worker: int, second: int, op: str, fate: Fate) -> None:
+        key = (op, fate.zone, fate.outcome, fate.error)
+        cells = self.cells[worker][second]
+        cell = cells.get(key) or cells.setdefault(key, Cell())
+        cell.n += 1
+        if fate.outcome == "ok":
+            _record(cell.latency, fate.latency_s)
+            cell.below += fate.latency_s <= self.threshold_s
+
+    def _after(self, at_s: float, op: str, fate: Fate) -> None:
+        """What an answered or unanswered request leaves beside its count."""
+        done_s = at_s + fate.latency_s
+        if fate.zone:
+            code = fate.error.removeprefix("http-") if fate.error.startswith("http-") else "200"
+            self.answers.append(Served(done_s - _ON_THE_WAY_S, fate.zone, op, code))
+        if fate.outcome == "ok":
+            self.successes.append((done_s, op, fate.zone))
+        if op in WRITES:
+            name = f"sim-{len(self.stored):05}"
+            outcome = "acked" if fate.outcome == "ok" else fate.outcome
+            region = self.region_of(fate.zone)
+            self.stored.append(Stored(name, at_s, done_s, outcome, region))
+
+    def region_of(self, zone: str) -> str:
+        """The region of a zone; empty for none."""
+        return zone[:-1]
+
+    # ---- as the generator writes it ----------------------------------------------------------
+
+    def tally(self, worker: int, second: int) -> dict[str, Any]:
+        """One second of a worker's tally line."""
+        cells = []
+        for (op, zone, outcome, error), cell in self.cells[worker][second].items():
+            cells.append(
+                {
+                    "op": op,
+                    "region": self.region_of(zone),
+                    "zone": zone,
+                    "outcome": outcome,
+                    "error": error,
+                    "n": cell.n,
+                    "bytes": 1000 * cell.n,
+                    "latency": {str(index): n for index, n in cell.latency.items()},
+                    "service": {},
+                    "below": {f"{self.threshold_s:g}": cell.below} if cell.latency else {},
+                }
+            )
+        return {"planned": self.planned[worker][second], "cells": cells}
+
+    def sums(self, worker: int) -> dict[str, int]:
+        """What the worker says at its end. What it forgot it does not say either."""
+        planned = sum(self.planned[worker].values())
+        counted = [
+            (key[2], cell.n) for cells in self.cells[worker].values() for key, cell in cells.items()
+        ]
+        not_sent = sum(n for outcome, n in counted if outcome == "not_sent")
+        bodies = sum(
+            cell.n
+            for cells in self.cells[worker].values()
+            for (op, _, outcome, _), cell in cells.items()
+            if op == "download" and outcome == "ok"
+        )
+        return {
+            "planned": planned,
+            "sent": planned - not_sent,
+            "not_sent": not_sent,
+            "in_flight": 0,
+            "bodies": bodies,
+            "verified": int(bodies * self.world.generator.verified),
+        }
+
+    def marks(self) -> Iterator[tuple[float, str, dict[str, Any]]]:
+        """``mark.region`` and ``mark.first_write``: a region's first after a second without."""
+        current, seen, written = "", {}, {}
+        for at_s, op, zone in sorted(self.successes):
+            region = self.region_of(zone)
+            if region != current:
+                if at_s - seen.get(region, -9.0) >= 1.0:
+                    yield at_s, "mark.region", {"from": current, "to": region, "op": op}
+                current = region
+            seen[region] = at_s
+            if op in WRITES:
+                if at_s - written.get(region, -9.0) >= 1.0:
+                    yield at_s, "mark.first_write", {"region": region, "op": op}
+                written[region] = at_s
