@@ -44,7 +44,7 @@ _STATUSES = (
 class Case:
     """``world`` and ``plan`` of one day, and what must be found: a finding whose objective begins
     with ``finds`` (in ``phase``, if that is given) and whose reason holds ``says``, and the exit
-    status. Without ``finds`` (a run that was stopped) the summary says it. ``healthy``: must pass."""
+    status. Without ``finds`` (a run that was stopped) the summary says it. ``healthy``: it passes."""
 
     name: str
     what: str
@@ -99,7 +99,9 @@ def _entries(path: Path) -> Iterator[_Entry]:
         data = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         hint = f"give a file such as {DEFECTS.name}"
-        raise PlanInvalid(f"it cannot be read: {error}", hint=hint, where=Where(str(path))) from error
+        raise PlanInvalid(
+            f"it cannot be read: {error}", hint=hint, where=Where(str(path))
+        ) from error
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = Where(str(path), mark.line + 1, mark.column + 1) if mark else Where(str(path))
@@ -170,9 +172,9 @@ def _changed(entry: _Entry, plan: Plan) -> tuple[World, Plan]:
         except ValueError as error:
             message, _, hint = str(error).partition("; ")
             where.refuse(message, hint or "see harness/selftest/world.py", str(key))
-    for name, _ in world.chaos:
-        if name not in [fault.name for fault in plan.faults]:
-            where.refuse(f"there is no fault {name!r}", "as in the plan")
+        unknown = {name for name, _ in world.chaos} - {fault.name for fault in plan.faults}
+        if unknown:
+            where.refuse(f"there is no fault {unknown.pop()!r}", "as in the plan", str(key))
     return world, plan
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,15 +34,22 @@ class Result:
         return self.outcome in (CAUGHT, RIGHT)
 
 
-def run_cases(cases: Iterable[Case], keep: Path | None = None) -> Iterator[Result]:
-    """Each case simulated, read and judged. ``keep``: where run folders are left, by name."""
-    simulators: dict[int, Simulator] = {}
-    for case in cases:
-        simulator = simulators.setdefault(id(case.plan), Simulator(case.plan))
+class Checker:
+    """Simulates, reads and judges cases. ``keep``: where run folders are left, by name."""
+
+    def __init__(self, keep: Path | None = None) -> None:
+        self._keep = keep
+        self._plan: Plan | None = None
+        self._simulator: Simulator | None = None
+
+    def check(self, case: Case) -> Result:
+        """What the judge makes of the case. Raises PlanInvalid if it cannot be simulated."""
+        if self._simulator is None or case.plan is not self._plan:
+            self._plan, self._simulator = case.plan, Simulator(case.plan)
         with tempfile.TemporaryDirectory(prefix="harness-selftest-") as folder:
-            place = Path(folder) if keep is None else keep / case.name
-            simulator.write(case.world, place)
-            yield compare(case, judge_folder(place))
+            place = Path(folder) if self._keep is None else self._keep / case.name
+            self._simulator.write(case.world, place)
+            return compare(case, judge_folder(place))
 
 
 def judge_folder(folder: Path) -> Verdict:

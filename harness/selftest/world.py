@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 
-
 @dataclass(frozen=True)
 class Window:
     """A stretch of the day: ``for_s`` from ``after_s`` into ``phase`` (``all``: the whole day).
@@ -283,5 +282,3 @@ class Truth:
     recovery_s: Mapping[str, float | None]
     failover_s: Mapping[str, float | None]
     failback_s: Mapping[str, float | None]
-
-

@@ -4,8 +4,8 @@ Prometheus counts what the gateways answered; so do the clients, by the header t
 who served. Counters are known at their scrapes, so the clients' answers are added up
 between the same two instants: from the first scrapes in the phase to the last.
 What stays unsure is chance at the two edges (clients count by whole seconds, gateways are
-scraped one after another) and enters the interval of the difference, as does what the
-offset of Prometheus's clock, by which its instants are corrected, changed meanwhile. Only an interval
+scraped one after another) and enters the interval of the difference, as does any change of the
+offset of Prometheus's clock, by which its instants are corrected. Only an interval
 wholly within the plan's tolerance is agreement. One wholly outside says that one of the
 two is wrong, and nothing built on them is sure. What Prometheus cannot tell (no answer, empty, NaN,
 partial, scrapes missing) is unknown, never agreement.
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from harness.evidence.model import EDGE, Series, SeriesLine
 from harness.plan.model import Agreement
 from harness.verdict.case import Case
-from harness.verdict.clocks import Offset, prometheus_ahead
+from harness.verdict.clocks import NO_OFFSET, Offset, prometheus_ahead
 from harness.verdict.counts import Share
 from harness.verdict.model import Finding, Measured, Outcome
 
@@ -62,7 +62,7 @@ class View:
     #: what counters that ended in the phase may have counted after their last scrape
     unseen: float = 0.0
     #: how far Prometheus's clock was ahead; its instants are corrected by the middle of that
-    ahead: Offset = Offset(0.0, 0.0)
+    ahead: Offset = NO_OFFSET
 
     @property
     def error_rate(self) -> float | None:

@@ -1,9 +1,9 @@
 """Whether the instants of a run can be compared.
 
-Every line of the history carries the wall clock and the monotonic clock of its host, and nothing but
-setting the wall clock changes how far they are apart. Prometheus stamps its samples by a clock of
-its own; how far ahead that is was measured during the run. Generators count by the time of their
-master, as far as each says it knows that.
+Every line of the history carries the wall clock and the monotonic clock of its host, and nothing
+but setting the wall clock changes how far they are apart. Prometheus stamps its samples by a clock
+of its own; how far ahead that is was measured during the run. Generators count by the time of
+their master, as far as each says it knows that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PROMETHEUS = "clock:prometheus"
 #: (NTP corrects by at most half of that: adjtimex(2)).
 STEP_S = 0.5
 SLEW = 0.001
-#: Instants further off than this belong to other seconds, and phases, than those they are counted to.
+#: What is further off than this belongs to other seconds, and phases, than it is counted to.
 WRONG_S = 1.0
 #: Lines whose wall instant is read with the monotonic one. Others may tell of an instant before.
 _AT_ONCE = ("run.start", "run.end", "phase.start", "phase.end", "watch.beat")
@@ -34,6 +34,9 @@ class Offset(NamedTuple):
     @property
     def middle_s(self) -> float:
         return (self.low_s + self.high_s) / 2
+
+
+NO_OFFSET = Offset(0.0, 0.0)
 
 
 def step_gaps(case: Case) -> Iterator[Gap]:

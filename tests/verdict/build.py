@@ -259,8 +259,7 @@ class Day:
         writable = self.db_promoted or zones != (C,)
         cells.append(self.cell("upload", zones[0] if writable else "", 2))
         self.seconds[offset] = TallySecond(T0 + offset, RATE, tuple(cells))
-        if writable and zones[0]:
-            self._upload(offset, zones[0][:-1])
+        self._upload(offset, zones[0][:-1] if writable else "")
 
     def cell(self, op: str, zone: str, n: int, *, error: str = "timeout") -> TallyCell:
         latency = {histogram.index_of(int(self.latency_s * 1e6)): n}
@@ -271,10 +270,12 @@ class Day:
 
     def _upload(self, offset: int, region: str) -> None:
         name, t = f"obj-{offset:03}", T0 + offset + 0.25
+        outcome, ack_t = ("acked", t + 0.01) if region else ("failed", None)
         self.ledger.append(
-            LedgerEntry("write", name, "upload", "ab", 9, t, "acked", t + 0.01, region, t + 0.01)
+            LedgerEntry("write", name, "upload", "ab", 9, t, outcome, ack_t, region, t + 0.01)
         )
-        self.readbacks[name] = Readback(name, "present", EAST, "")
+        if region:
+            self.readbacks[name] = Readback(name, "present", EAST, "")
 
     def _requests(self) -> Series:
         """The gateways' counters, scraped 0.3 s into each second."""

@@ -1,0 +1,125 @@
+"""Every defect is caught with the right finding and status, and no healthy day is called ill."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from harness.errors import ExitStatus
+from harness.plan.model import Plan
+from harness.plan.reader import read_plan
+from harness.selftest import check
+from harness.selftest.cases import AREAS, DEFECTS, HEALTHY, Case, read_cases
+from harness.selftest.check import FALSE_ALARM, MISSED, Checker, judge_folder, table
+from harness.verdict import Outcome, Verdict
+
+PLAN = Path(__file__).resolve().parents[2] / "experiments/gamedays/selftest.yaml"
+#: What is judged of every run, whatever its objectives are.
+ALWAYS = (
+    "evidence complete",
+    "generator healthy",
+    "planned rate sent",
+    "content",
+    "fault landed",
+    "undone",
+    "experiment",
+    "pods replaced",
+    "routing",
+    "database moved",
+)
+
+
+@cache
+def plan() -> Plan:
+    return read_plan(PLAN)
+
+
+@cache
+def cases() -> tuple[Case, ...]:
+    return tuple(case for file in (DEFECTS, HEALTHY) for case in read_cases(file, plan()))
+
+
+@pytest.fixture(scope="module")
+def checker() -> Checker:
+    return Checker()
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_the_judge_says_what_is_so(case: Case, checker: Checker) -> None:
+    result = checker.check(case)
+    assert result.good, f"{result.outcome}: {result.why}"
+
+
+def test_there_are_enough_of_both_and_each_kind_of_finding_is_tried() -> None:
+    defects = [case for case in cases() if not case.healthy]
+    assert len(defects) >= 40
+    assert len(cases()) - len(defects) >= 40
+    assert {case.area for case in defects} == set(AREAS)
+    for kind in [*ALWAYS, *dict.fromkeys(o.kind for o in plan().objectives)]:
+        assert any(case.finds.startswith(kind) for case in defects), kind
+
+
+def always(outcome: Outcome, status: ExitStatus, folder: Path) -> Verdict:
+    """A judge that always says the same, whatever it finds."""
+    return dataclasses.replace(judge_folder(folder), outcome=outcome, exit_status=status)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "wrong"),
+    [
+        (Outcome.PASS, ExitStatus.PASS, MISSED),
+        (Outcome.FAIL, ExitStatus.OBJECTIVE_FAILED, FALSE_ALARM),
+        (Outcome.UNKNOWN, ExitStatus.UNKNOWN, FALSE_ALARM),
+    ],
+)
+def test_a_judge_that_always_says_the_same_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+    checker: Checker,
+    outcome: Outcome,
+    status: ExitStatus,
+    wrong: str,
+) -> None:
+    monkeypatch.setattr(check, "judge_folder", lambda folder: always(outcome, status, folder))
+    some = [case for case in cases() if case.healthy][:2]
+    some += [case for case in cases() if case.exit_status not in (status, ExitStatus.PASS)][:2]
+    results = [checker.check(case) for case in some]
+    assert any(result.outcome == wrong for result in results)
+    assert sum(not result.good for result in results) >= 2
+
+
+def test_the_right_status_for_the_wrong_reason_is_missed(checker: Checker) -> None:
+    case = next(case for case in cases() if case.name == "dns-never-fails-over")
+    for other in (
+        dataclasses.replace(case, finds="durability"),
+        dataclasses.replace(case, phase="baseline"),
+        dataclasses.replace(case, says="the moon is full"),
+    ):
+        result = checker.check(other)
+        assert result.outcome == MISSED
+        assert "no such finding" in result.why
+
+
+def test_the_table_counts_what_was_caught_missed_and_called_ill(checker: Checker) -> None:
+    caught, healthy = cases()[0], next(case for case in cases() if case.healthy)
+    missed = dataclasses.replace(caught, name="missed", finds="durability")
+    alarm = dataclasses.replace(caught, name="alarm", finds="", exit_status=ExitStatus.PASS)
+    lines = list(table([checker.check(case) for case in (caught, healthy, missed, alarm)]))
+    assert lines[-1].split() == ["all", "2", "1", "1", "2", "1"]
+    assert [line.split()[0] for line in lines[:4]] == ["caught", "right", "MISSED", "FALSE"]
+
+
+def test_a_day_is_the_same_again_and_another_one_is_not(checker: Checker, tmp_path: Path) -> None:
+    case = next(case for case in cases() if case.name == "random-arrivals")
+    other = dataclasses.replace(case, world=dataclasses.replace(case.world, seed=99))
+    contents = []
+    for name, shown in (("a", case), ("b", case), ("c", other)):
+        Checker(keep=tmp_path / name).check(shown)
+        folder = tmp_path / name / case.name
+        contents.append(
+            {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        )
+    assert contents[0] == contents[1]
+    assert contents[0] != contents[2]

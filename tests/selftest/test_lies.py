@@ -1,0 +1,226 @@
+"""Every kind of wrong answer of Prometheus, up to the verdict: never a pass, never late.
+
+The truth they distort is that of a simulated day, which passes when Prometheus tells it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from harness.clock import ManualClock
+from harness.plan.model import OBJECTIVES, Plan
+from harness.plan.reader import read_plan
+from harness.selftest.check import judge_folder
+from harness.selftest.liar import LIES, Liar, Lie, said
+from harness.selftest.simulate import T0, Simulator
+from harness.selftest.world import World
+from harness.target import preflight
+from harness.target.prometheus import PrometheusGap, PrometheusReader
+from harness.verdict import Finding, Outcome
+from harness.watch import series as watch_series
+from harness.watch.series import fetch_series
+from tests.target.sample_target import sample
+
+REQUESTS = {"gateway_requests": 'http_requests_total{service="gateway"}'}
+NOW = T0 + 100.0
+DEADLINE_S = 0.25
+#: What the issue allows on top of a deadline.
+MORE_S = 0.1
+HANGING = ("drip", "drip-head", "never")
+TRUTH = Lie("truth", "nothing is distorted", said)
+#: What a single value cannot show: the value may as well be right.
+ONLY_OVER_TIME = ("gappy", "resets", "frozen", "low")
+
+
+@pytest.fixture(scope="module")
+def plan(repo: Path) -> Plan:
+    return read_plan(repo / "experiments/gamedays/selftest.yaml")
+
+
+@pytest.fixture(scope="module")
+def day(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a day that passes, and with it Prometheus's true answer."""
+    folder = tmp_path_factory.mktemp("day")
+    Simulator(plan).write(World(), folder)
+    assert judge_folder(folder).outcome is Outcome.PASS
+    return folder
+
+
+def recorded(day: Path) -> dict[str, Any]:
+    """The recorded series as Prometheus's own document: a matrix."""
+    found = json.loads((day / "series" / "gateway_requests.json").read_text())
+    return {
+        "status": "success",
+        "data": {
+            "resultType": "matrix",
+            "result": [{"metric": x["labels"], "values": x["points"]} for x in found["result"]],
+        },
+    }
+
+
+def one_value(path: str) -> dict[str, Any]:
+    """A sound answer to whatever is asked of the instant ``NOW``."""
+    query = parse_qs(urlsplit(path).query).get("query", [""])[0]
+    if urlsplit(path).path.endswith("/alerts"):
+        return {"status": "success", "data": {"alerts": []}}
+    if query == "time()":
+        return {"status": "success", "data": {"resultType": "scalar", "result": [NOW, str(NOW)]}}
+    value = str(NOW) if query.startswith("timestamp(") else "1"
+    series = {"metric": {"instance": "a"}, "value": [NOW, value]}
+    return {"status": "success", "data": {"resultType": "vector", "result": [series]}}
+
+
+@contextmanager
+def lying(lie: Lie, truth: Callable[[str], dict[str, Any]]) -> Iterator[Liar]:
+    liar = Liar(lie, truth)
+    try:
+        yield liar
+    finally:
+        liar.close()
+
+
+def judged(day: Path, lie: Lie, folder: Path) -> list[Finding]:
+    """The findings on the day when its series are fetched anew from a Prometheus that lies."""
+    for name in ("tallies", "ledger", "plan.json", "history.jsonl"):
+        (folder / name).symlink_to(day / name)
+    document = recorded(day)
+    clock = ManualClock(NOW)
+    with lying(lie, lambda path: document) as liar:
+        target = sample(prometheus_url=liar.url)
+        fetch_series(target, folder, clock, start=T0 - 2, end=NOW, table=REQUESTS)
+    verdict = judge_folder(folder)
+    assert (verdict.outcome is Outcome.PASS) == all(
+        finding.outcome is Outcome.PASS for finding in verdict.findings
+    )
+    return list(verdict.findings)
+
+
+def test_there_are_at_least_fourteen_kinds_and_every_kind_of_objective(plan: Plan) -> None:
+    assert len({lie.name for lie in LIES}) == len(LIES) >= 14
+    # Objectives that other systems fulfil are tried where those are simulated.
+    assert {type(objective) for objective in plan.objectives} <= set(OBJECTIVES)
+    assert {"agreement", "availability", "latency", "error rate", "throughput", "recovery"} <= {
+        objective.kind for objective in plan.objectives
+    }
+
+
+def test_the_truth_passes(day: Path, tmp_path: Path) -> None:
+    assert {f.outcome for f in judged(day, TRUTH, tmp_path)} == {Outcome.PASS}
+
+
+@pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.name)
+def test_no_lie_makes_a_pass_of_what_is_judged_by_prometheus(
+    lie: Lie, day: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_series, "QUERY_DEADLINE_S", DEADLINE_S)
+    found = judged(day, lie, tmp_path)
+    by_prometheus = [f for f in found if any("series/" in where for where in f.evidence)]
+    assert by_prometheus
+    for finding in by_prometheus:
+        assert finding.outcome is Outcome.UNKNOWN, finding
+        assert finding.because
+    # What clients saw does not become worse, nor better, by what Prometheus says.
+    assert {f.outcome for f in found if f not in by_prometheus} == {Outcome.PASS}
+
+
+def calls(reader: PrometheusReader) -> dict[str, Callable[[], Any]]:
+    """Every question the reader can put."""
+    return {
+        "instant": lambda: reader.instant("sum(x)"),
+        "vector": lambda: reader.vector("sum(x)"),
+        "fresh": lambda: reader.instant("sum(x)", fresh="x"),
+        "range": lambda: reader.range("x", NOW - 60, NOW, 1.0),
+        "samples": lambda: reader.samples("x", NOW - 60, NOW),
+        "alerts": reader.alerts,
+        "clock": reader.clock_offset,
+    }
+
+
+def usable(call: str, lie: Lie) -> bool:
+    """Whether an answer so distorted is still one to this question, to be judged by who asked."""
+    if call in ("range", "samples"):
+        # A range is saved whole, with its warnings and its values, and judged later.
+        return lie.of == "values" or lie.name in ("empty", "nan", "infinite", "partial")
+    if call == "alerts":
+        return lie.of != "answer"
+    if call == "clock":
+        # The value is the clock's: one that is wrong shows as a clock that is.
+        return lie.of == "values"
+    if call == "fresh":
+        return lie.name == "gappy"
+    return lie.name in ONLY_OVER_TIME or (call == "vector" and lie.name == "two-series")
+
+
+@pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.name)
+def test_every_question_ends_in_time_and_in_a_gap(lie: Lie, day: Path) -> None:
+    document = recorded(day)
+
+    def truth(path: str) -> dict[str, Any]:
+        ranged = "query_range" in path or "%5B" in path or "[" in path
+        return document if ranged else one_value(path)
+
+    with lying(lie, truth) as liar:
+        reader = PrometheusReader(
+            liar.url,
+            scrape_interval_s=1.0,
+            timeout_s=DEADLINE_S,
+            connect_timeout_s=DEADLINE_S,
+            clock=ManualClock(NOW),
+        )
+        asked = {name: Asked(call) for name, call in calls(reader).items()}
+        for one in asked.values():
+            one.thread.join(20)
+        reader.close()
+    for name, one in asked.items():
+        if usable(name, lie):
+            assert one.error is None, name
+        else:
+            assert isinstance(one.error, PrometheusGap), (name, one.error)
+            assert (one.error.reason == "timeout") == (lie.name in HANGING), name
+        assert one.took_s <= DEADLINE_S + MORE_S, name
+
+
+class Asked:
+    """One question in a thread of its own.
+
+    Its time is the least of three: what overruns its deadline does so each time, while a machine
+    that has no processor free for a moment does not.
+    """
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.error: Exception | None = None
+        self.took_s = float("inf")
+        self._call = call
+        self.thread = threading.Thread(target=self._ask, daemon=True)
+        self.thread.start()
+
+    def _ask(self) -> None:
+        for _ in range(3):
+            began = time.monotonic()
+            try:
+                self._call()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at
+                self.error = error
+            self.took_s = min(self.took_s, time.monotonic() - began)
+            if self.took_s <= DEADLINE_S + MORE_S:
+                return
+
+
+@pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.name)
+def test_preflight_is_not_content_with_a_lie(lie: Lie, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "CHECK_DEADLINE_S", DEADLINE_S + 0.5)
+    with lying(lie, one_value) as liar:
+        target = sample(prometheus_url=liar.url)
+        look = preflight._checks(target, ManualClock(NOW))["prometheus"]
+        check = preflight._outcome("prometheus", look)
+    # Two answers about each target are no reason to refuse, nor is what shows only over time.
+    assert (check.ok is True) == (lie.name in ("gappy", "two-series")), check
