@@ -9,7 +9,7 @@ DEFECT ?=
 PLAN   ?= experiments/gamedays/lab.yaml
 BENCH  ?=
 
-.PHONY: gameday test bench fuzz lint clean setup
+.PHONY: gameday test bench selftest fuzz lint clean setup
 .DEFAULT_GOAL := gameday
 
 gameday: $(VENV)/.lab  ## run the whole game day on the lab
@@ -29,6 +29,10 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev  ## what the generator and the judge cost, as ratios in one run
 	$(BIN)/python -m tests.bench $(BENCH)
+
+ONLY ?=
+selftest: $(VENV)/.lab  ## the judge held against days of which everything is known; under 90 minutes
+	@$(BIN)/harness selftest $(addprefix --only ,$(ONLY))
 
 MINUTES ?= 10
 fuzz: $(VENV)/.dev  ## the client against a hostile server; keeps what it finds

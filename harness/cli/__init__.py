@@ -11,7 +11,7 @@ import sys
 import click
 
 from harness import __version__
-from harness.cli import lab, runs
+from harness.cli import lab, runs, selftest
 from harness.errors import EXIT_STATUS_MEANING, ExitStatus, HarnessError
 
 _EPILOG = "\b\nExit status:\n" + "\n".join(
@@ -38,6 +38,7 @@ for command in (
     runs.report,
     runs.recover,
     lab.lab,
+    selftest.selftest,
 ):
     cli.add_command(command)
 

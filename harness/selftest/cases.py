@@ -29,7 +29,7 @@ DEFECTS = FOLDER / "defects.yaml"
 HEALTHY = FOLDER / "healthy.yaml"
 #: What a defect may be in.
 AREAS = ("service", "platform", "chaos", "monitoring", "generator", "clock", "harness")
-_KEYS = ("name", "what", "in", "change", "finds", "phase", "says", "exit")
+_KEYS = ("name", "what", "in", "finds", "phase", "says", "exit")
 #: Statuses a verdict can have.
 _STATUSES = (
     ExitStatus.PASS,
@@ -44,7 +44,7 @@ _STATUSES = (
 class Case:
     """``world`` and ``plan`` of one day, and what must be found: a finding whose objective begins
     with ``finds`` (in ``phase``, if that is given) and whose reason holds ``says``, and the exit
-    status. Without ``finds`` (a run that was stopped) the summary says it. ``healthy``: it passes."""
+    status. Without ``finds`` (a run that was stopped) the summary says it. ``healthy``: pass."""
 
     name: str
     what: str
@@ -60,6 +60,11 @@ class Case:
     def healthy(self) -> bool:
         return self.exit_status is ExitStatus.PASS
 
+    @property
+    def expected(self) -> str:
+        """For people: the finding and the status."""
+        return "pass" if self.healthy else f"{self.finds or 'summary'}, {int(self.exit_status)}"
+
 
 def read_cases(path: Path, plan: Plan) -> list[Case]:
     """The cases in ``path``; each begins with a healthy day of ``plan``.
@@ -67,7 +72,7 @@ def read_cases(path: Path, plan: Plan) -> list[Case]:
     Raises PlanInvalid when the file cannot be read or any part of it is not understood.
     """
     found: list[Case] = []
-    for entry in _entries(path):
+    for entry in entries(path):
         case = _case(entry, plan)
         if case.name in [other.name for other in found]:
             entry.refuse(f"two cases are called {case.name!r}", "rename one", "name")
@@ -75,26 +80,36 @@ def read_cases(path: Path, plan: Plan) -> list[Case]:
     return found
 
 
-class _Entry:
-    """One mapping of the file, which knows its place."""
+class Entry:
+    """One mapping of a file of cases, which knows its place."""
 
     def __init__(self, path: Path, data: CommentedMap) -> None:
         self.path, self.data = path, data
 
     def text(self, key: str) -> str:
+        """Text without spaces around it; empty where the key is not there."""
         value = self.data.get(key, "")
         if not isinstance(value, str):
             self.refuse(f"{value!r} is not text", "write some words", key)
         return value.strip()
 
+    def names(self, key: str) -> tuple[str, ...]:
+        """A list of names; none where the key is not there."""
+        value = self.data.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            self.refuse(f"{value!r} is no list of names", f"write {key}: [one, another]", key)
+        return tuple(str(name) for name in value)
+
     def refuse(self, message: str, hint: str, key: str = "") -> NoReturn:
+        """Raise PlanInvalid for this entry, at the line of ``key`` if it has that."""
         line = self.data.lc.line
         if key and key in (self.data.lc.data or {}):
             line = self.data.lc.key(key)[0]
         raise PlanInvalid(message, hint=hint, where=Where(str(self.path), line + 1, key=key))
 
 
-def _entries(path: Path) -> Iterator[_Entry]:
+def entries(path: Path) -> Iterator[Entry]:
+    """The entries of a file. PlanInvalid when it is no list of mappings."""
     try:
         data = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -112,13 +127,20 @@ def _entries(path: Path) -> Iterator[_Entry]:
     if not isinstance(data, CommentedSeq) or not all(isinstance(e, CommentedMap) for e in data):
         hint = "start each with - name: …"
         raise PlanInvalid("a file of cases is a list of them", hint=hint, where=Where(str(path), 1))
-    return (_Entry(path, entry) for entry in data)
+    return (Entry(path, entry) for entry in data)
 
 
-def _case(entry: _Entry, plan: Plan) -> Case:
+def _case(entry: Entry, plan: Plan) -> Case:
+    case = expectation(entry, plan, ("change",))
+    world, plan = _changed(entry, plan)
+    return dataclasses.replace(case, world=world, plan=plan)
+
+
+def expectation(entry: Entry, plan: Plan, more_keys: tuple[str, ...]) -> Case:
+    """What must be found, of a healthy day of ``plan``; the entry may have ``more_keys``."""
     for key in entry.data:
-        if key not in _KEYS:
-            entry.refuse(f"unknown key {key!r}", _nearest(key, _KEYS), str(key))
+        if key not in (*_KEYS, *more_keys):
+            entry.refuse(f"unknown key {key!r}", _nearest(key, (*_KEYS, *more_keys)), str(key))
     for key in ("name", "what", "in"):
         if not entry.text(key):
             entry.refuse(f"{key!r} is missing", f"add a line {key}: …")
@@ -131,12 +153,11 @@ def _case(entry: _Entry, plan: Plan) -> Case:
     if (status is ExitStatus.PASS) == bool(tells):
         hint = "name the objective that must tell it, or leave exit: away for a healthy day"
         entry.refuse("a defect has exit: and finds:, a healthy day neither", hint)
-    world, plan = _changed(entry, plan)
     return Case(
         name=entry.text("name"),
         what=entry.text("what"),
         area=area,
-        world=world,
+        world=World(),
         plan=plan,
         finds=entry.text("finds"),
         phase=phase,
@@ -145,7 +166,7 @@ def _case(entry: _Entry, plan: Plan) -> Case:
     )
 
 
-def _status(entry: _Entry) -> ExitStatus:
+def _status(entry: Entry) -> ExitStatus:
     value = entry.data.get("exit", 0)
     if value not in [int(status) for status in _STATUSES] or isinstance(value, bool):
         known = ", ".join(str(int(status)) for status in _STATUSES)
@@ -156,13 +177,13 @@ def _status(entry: _Entry) -> ExitStatus:
 # ---- changes -------------------------------------------------------------------------------------
 
 
-def _changed(entry: _Entry, plan: Plan) -> tuple[World, Plan]:
+def _changed(entry: Entry, plan: Plan) -> tuple[World, Plan]:
     """A healthy world and the plan with the entry's changes; ``plan.…`` changes the plan."""
     world = World()
     changes = entry.data.get("change", CommentedMap())
     if not isinstance(changes, CommentedMap):
         entry.refuse("the changes are not field: value", "see harness/selftest/world.py", "change")
-    where = _Entry(entry.path, changes)
+    where = Entry(entry.path, changes)
     for key, value in changes.items():
         try:
             if str(key).startswith("plan."):
@@ -184,7 +205,8 @@ def change(value: Any, path: str, to: object) -> Any:
     Raises ValueError when there is no such field, or it cannot be that.
     """
     name, _, rest = path.partition(".")
-    hints = _hints(type(value))
+    kind: type = type(value)
+    hints = _hints(kind)
     if name not in hints:
         raise ValueError(f"there is no {name!r}; {_nearest(name, hints)}")
     if rest and name == "chaos":

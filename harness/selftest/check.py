@@ -62,9 +62,7 @@ def compare(case: Case, verdict: Verdict) -> Result:
     """What the verdict is worth, given what the case says must be found."""
 
     def result(outcome: str, why: str) -> Result:
-        told = case.finds or "summary"
-        status = "pass" if case.healthy else f"{told}, {int(case.exit_status)}"
-        return Result(case.name, case.area, case.what, status, outcome, why)
+        return Result(case.name, case.area, case.what, case.expected, outcome, why)
 
     if case.healthy:
         if verdict.outcome is Outcome.PASS and verdict.exit_status is ExitStatus.PASS:

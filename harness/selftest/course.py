@@ -184,13 +184,11 @@ class Day:
             else:
                 good_s = max(self.over_s(fault), self.writable_s(fault))
                 recovery[fault.name] = _since(good_s, fault.landed_s)
-                steps = (world.region.red_s, world.region.dns_s)
-                last_s = max(good_s, *(after(fault.landed_s, step) for step in steps))
+                red_s = after(fault.landed_s, world.region.red_s)
+                last_s = max(good_s, red_s, after(fault.landed_s, world.region.dns_s))
                 over[fault.name] = _since(last_s, fault.landed_s)
                 steps = (world.back.db_s, world.back.green_s, world.back.dns_s)
-                last_s = max(
-                    self.back_s(fault), *(after(fault.undo_done_s, step) for step in steps)
-                )
+                last_s = max(self.back_s(fault), *(after(fault.undo_done_s, s) for s in steps))
                 back[fault.name] = _since(last_s, fault.undo_done_s)
         return Truth(recovery, over, back)
 

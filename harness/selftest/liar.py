@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 HOST = "127.0.0.1"
 #: (path with its query string) → the document a sound Prometheus would send
@@ -50,7 +50,7 @@ class Lie:
     of: Literal["values", "samples", "answer"] = "answer"
 
     def answer(self, document: dict[str, Any]) -> Answer:
-        """What is sent for ``document``: itself, if it has no samples and they are what is wrong."""
+        """What is sent for ``document``: itself, if it lacks the samples that are wrong."""
         nothing_to_distort = "result" not in document["data"] and self.of != "answer"
         return said(document) if nothing_to_distort else self.tell(document)
 
@@ -183,8 +183,10 @@ class Liar:
 def asking(url: str) -> Truth:
     """The truth as the Prometheus at ``url`` tells it."""
 
+    opener = build_opener(ProxyHandler({}))
+
     def truth(path: str) -> dict[str, Any]:
-        with urlopen(f"{url}{path}", timeout=_UPSTREAM_DEADLINE_S) as answer:  # loopback only
+        with opener.open(f"{url}{path}", timeout=_UPSTREAM_DEADLINE_S) as answer:
             document: dict[str, Any] = json.load(answer)
             return document
 

@@ -263,7 +263,7 @@ class Scrapes:
             points = self._points(zone, instants, scrapes[zone], t0)
             result.append({"labels": labels, "points": points})
             if said.doubled:
-                result.append({"labels": {**labels, "replica": "b"}, "points": points})
+                result.append({"labels": labels | {"replica": "b"}, "points": points})
         return {
             "name": REQUESTS,
             "query": 'http_requests_total{service="gateway"}',

@@ -214,15 +214,15 @@ class _Folder:
         }
         yield fault.call_end_s, source, "fault.made", called
         if chaos.holds is not None:
-            data = {"fault": name, "holds": chaos.holds, "observed": targets}
-            yield fault.call_end_s + 0.03, source, "fault.readback", data
+            seen = {"fault": name, "holds": chaos.holds, "observed": targets}
+            yield fault.call_end_s + 0.03, source, "fault.readback", seen
         if chaos.undo_recorded:
             data = {"fault": name, "undo": undo}
             yield fault.undo_start_s, source, "undo.start", data
             yield fault.undo_done_s, source, "undo.done", data
         if chaos.restored is not None:
-            data = {"fault": name, "undo": undo, "restored": chaos.restored, "observed": targets}
-            yield fault.undo_done_s + 0.05, source, "undo.readback", data
+            gone = {"fault": name, "undo": undo, "restored": chaos.restored, "observed": targets}
+            yield fault.undo_done_s + 0.05, source, "undo.readback", gone
 
     # ---- what the generators counted -----------------------------------------------------------
 

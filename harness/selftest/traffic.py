@@ -146,7 +146,7 @@ class Traffic:
 
     def _drift_s(self, worker: int) -> float:
         """What the worker's time is off by: workers stray to either side."""
-        return self.world.generator.drift_s * (-1) ** worker
+        return -self.world.generator.drift_s if worker % 2 else self.world.generator.drift_s
 
     def _late_s(self) -> float:
         """By how much the generator sends a request late; clients count latency from the plan."""
@@ -269,7 +269,9 @@ class Traffic:
 
     def marks(self) -> Iterator[tuple[float, str, dict[str, Any]]]:
         """``mark.region`` and ``mark.first_write``: a region's first after a second without."""
-        current, seen, written = "", {}, {}
+        current = ""
+        seen: dict[str, float] = {}
+        written: dict[str, float] = {}
         for at_s, op, zone in sorted(self.successes):
             region = self.region_of(zone)
             if region != current:

@@ -1,0 +1,134 @@
+"""Runs on a lab as cases: what is run, and what becomes of a run that did not go as it should."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness.lab.defects import DEFECTS
+from harness.plan.model import Plan
+from harness.plan.reader import parse_plan, read_plan
+from harness.selftest import lab
+from harness.selftest.check import CAUGHT, FALSE_ALARM, MISSED, RIGHT, Result
+from harness.selftest.lab import LabCase, LabChecker, read_lab_cases, run_bounded, with_faults
+from harness.selftest.simulate import Simulator
+from harness.selftest.world import Region, World
+
+
+@pytest.fixture(scope="module")
+def plan_file(repo: Path) -> Path:
+    return repo / "experiments/gamedays/lab.yaml"
+
+
+@pytest.fixture(scope="module")
+def cases(plan_file: Path) -> dict[str, LabCase]:
+    return {case.case.name: case for case in read_lab_cases(read_plan(plan_file))}
+
+
+def test_every_seeded_defect_of_the_lab_is_run_and_must_end_as_it_says(
+    cases: dict[str, LabCase],
+) -> None:
+    run = {name: case for case in cases.values() for name in (*case.lab, case.load) if name}
+    assert set(run) == {defect.name for defect in DEFECTS}
+    for defect in DEFECTS:
+        assert f"exit {int(run[defect.name].case.exit_status)}" == defect.expect
+        assert (defect.where == "load") == (run[defect.name].load == defect.name)
+
+
+def test_a_plan_keeps_the_faults_named_and_what_is_said_of_them(
+    plan_file: Path, cases: dict[str, LabCase]
+) -> None:
+    text = plan_file.read_text()
+    assert parse_plan(with_faults(text, ("pod", "zone", "region")), plan_file).objectives
+    for case in cases.values():
+        plan = parse_plan(with_faults(text, case.faults), plan_file)
+        assert [fault.name for fault in plan.faults] == list(case.faults)
+        kinds = {objective.kind for objective in plan.objectives}
+        assert ("failover" in kinds) == ("region" in case.faults)
+        assert {"availability", "latency", "agreement"} <= kinds
+        # What must be found is judged at all.
+        if case.case.finds in ("failover", "durability", "agreement"):
+            assert case.case.finds in kinds
+
+
+class Runs:
+    """Instead of ``harness run``: leaves the folder of a simulated day, or none."""
+
+    def __init__(self, plan: Plan, world: World, status: int, *, leaves: bool = True) -> None:
+        self.plan, self.world, self.status, self.leaves = plan, world, status, leaves
+        self.argv: list[list[str]] = []
+        self.labs: list[tuple[str, ...]] = []
+
+    def __call__(self, argv: list[str], deadline_s: float) -> tuple[int, str]:
+        self.argv.append(argv)
+        if self.leaves:
+            runs = Path(argv[argv.index("--runs") + 1])
+            Simulator(self.plan).write(self.world, runs / "selftest" / "now")
+        return self.status, "it said something"
+
+    @contextmanager
+    def lab(self, defects: tuple[str, ...]) -> Iterator[Path]:
+        self.labs.append(defects)
+        yield Path("target.yaml")
+
+
+@pytest.fixture
+def check(
+    repo: Path, plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[object]:
+    simulated = read_plan(repo / "experiments/gamedays/selftest.yaml")
+    monkeypatch.chdir(repo)
+
+    def check(
+        case: LabCase, status: int, world: World, *, leaves: bool = True
+    ) -> tuple[Result, Runs]:
+        runs = Runs(simulated, world, status, leaves=leaves)
+        monkeypatch.setattr(lab, "run_bounded", runs)
+        (result,) = LabChecker(plan_file, tmp_path, runs.lab).check([case])
+        return result, runs
+
+    yield check
+
+
+SICK = World(region=Region(dns_s=None, clients_s=None))
+
+
+def test_a_run_is_judged_by_its_folder_and_its_status(check, cases) -> None:
+    defect, healthy = cases["lab-dns-never-fails-over"], cases["lab-region"]
+    result, runs = check(defect, 99, SICK)
+    assert (result.outcome, runs.labs) == (CAUGHT, [("dns-never-fails-over",)])
+    assert check(defect, 0, World())[0].outcome == MISSED
+    assert check(healthy, 0, World())[0].outcome == RIGHT
+    assert check(healthy, 99, SICK)[0].outcome == FALSE_ALARM
+
+
+def test_a_status_that_is_not_its_folders_is_wrong(check, cases) -> None:
+    result, _ = check(cases["lab-dns-never-fails-over"], 1, SICK)
+    assert result.outcome == MISSED
+    assert "harness run ended with 1" in result.why
+
+
+def test_a_run_that_never_was_is_wrong(check, cases) -> None:
+    assert check(cases["lab-region"], 112, World(), leaves=False)[0].outcome == FALSE_ALARM
+    result, _ = check(cases["lab-dns-never-fails-over"], 112, World(), leaves=False)
+    assert result.outcome == MISSED
+    assert "there was no run (exit status 112): it said something" in result.why
+
+
+def test_a_defect_of_the_generator_is_passed_on_and_the_labs_are_shared(check, cases) -> None:
+    _, runs = check(cases["lab-generator-killed"], 111, World())
+    (argv,) = runs.argv
+    assert argv[-2:] == ["--defect", "generator-killed"]
+    assert runs.labs == [()]
+
+
+def test_a_process_that_does_not_end_is_ended() -> None:
+    assert run_bounded([sys.executable, "-c", "print('well')"], 20) == (0, "well\n")
+    sleeper = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"]
+    status, told = run_bounded(sleeper, 1.0)
+    assert status < 0
+    assert told == "here\n"
