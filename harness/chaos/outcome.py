@@ -46,7 +46,8 @@ def _judge(journal: Mapping[str, Any]) -> tuple[Outcome, str]:
         return "interrupted", "stopped before its end"
     if status == "aborted":
         return "aborted", "ended early"
-    before = (journal.get("steady_states") or {}).get("before")
+    states = journal.get("steady_states") or {}
+    before = states.get("before")
     if before and not before.get("steady_state_met"):
         return "baseline-not-met", _first_bad_probe(before)
     for part in ("run", "rollbacks"):
@@ -59,8 +60,11 @@ def _judge(journal: Mapping[str, Any]) -> tuple[Outcome, str]:
         if done < planned:
             return "failed", f"only {done} of {planned} activities of the {key} were run"
     if journal.get("deviated"):
-        after = (journal.get("steady_states") or {}).get("after") or {}
-        return "deviated", _first_bad_probe(after)
+        return "deviated", _first_bad_probe(states.get("after") or {})
+    # A continuous hypothesis that was lost and met again at the end does not count as deviated.
+    for state in states.get("during") or ():
+        if state and not state.get("steady_state_met"):
+            return "deviated", f"lost in between: {_first_bad_probe(state)}"
     if status != "completed":
         return "failed", f"status is {status}"
     return "passed", "the hypothesis held before and after"

@@ -37,6 +37,11 @@ def journal(**changes: Any) -> dict[str, Any]:
         ({}, "passed", "the hypothesis held before and after"),
         ({"deviated": True, "steady_states": {"before": MET, "after": UNMET}}, "deviated", "False"),
         ({"steady_states": {"before": UNMET}, "run": []}, "baseline-not-met", "returned False"),
+        (
+            {"steady_states": {"before": MET, "during": [MET, UNMET, MET], "after": MET}},
+            "deviated",
+            "lost in between: a: returned False",
+        ),
         ({"run": [BAD]}, "failed", "a: Boom: no"),
         ({"rollbacks": [BAD]}, "failed", "a: Boom: no"),
         ({"run": []}, "failed", "0 of 1 activities of the method"),
