@@ -92,22 +92,19 @@ class Observers:
     def _subjects(self) -> dict[str, dict[str, Changes]]:
         """observer → subject → what is true of it, from when on."""
         day = self.day
-        first, second, standby = day.zones
+        first, second, _ = day.zones
         host = urlsplit(day.plan.target.service).hostname or ""
         found: dict[str, dict[str, Changes]] = {
             "dns": {f"dns:{host}": self._dns()},
             f"health_check-{day.primary}": {f"health_check:{day.primary}": self._health()},
-            f"health_check-{day.standby}": {f"health_check:{day.standby}": _always("healthy")},
             f"targets-{day.primary}": {
                 f"targets:{first}": self._targets(first),
                 f"targets:{second}": self._targets(second),
             },
-            f"targets-{day.standby}": {f"targets:{standby}": _always(_healthy(2))},
             f"databases-{day.primary}": {"db:files-db": self._database()},
             f"databases-{day.standby}": {"db:files-db-west": self._standby_database()},
         }
-        for zone in day.zones[:2]:
-            found[f"pods-{zone}"] = {f"pods:{zone}/file": self._pods(zone)}
+        found[f"pods-{first}"] = {f"pods:{first}/file": self._pods(first)}
         found[f"nodes-{first}"] = {f"nodes:{first}": self._nodes()}
         found["clock"] = {"clock:prometheus": self._offsets()}
         found["machine"] = {"machine:generator": self._machine()}
@@ -162,13 +159,12 @@ class Observers:
     def _pods(self, cluster: str) -> Changes:
         uids = [f"{cluster}-file-{n}" for n in range(2)]
         changes = _always(_pods(uids))
-        if cluster == self.day.zones[0]:
-            for fault in self._faults("pods"):
-                uids = uids[1:]
-                changes.append((fault.landed_s + self.day.world.pods.gone_s, _pods(uids)))
-                uids = [*uids, f"{cluster}-file-of-{fault.name}"]
-                replaced_s = after(fault.landed_s, self.day.world.pods.replaced_s)
-                changes.append((replaced_s, _pods(uids)))
+        for fault in self._faults("pods"):
+            uids = uids[1:]
+            changes.append((fault.landed_s + self.day.world.pods.gone_s, _pods(uids)))
+            uids = [*uids, f"{cluster}-file-of-{fault.name}"]
+            replaced_s = after(fault.landed_s, self.day.world.pods.replaced_s)
+            changes.append((replaced_s, _pods(uids)))
         return _that_happen(changes)
 
     def _database(self) -> Changes:

@@ -58,6 +58,7 @@ class _Folder:
         self.day, self.traffic, self.folder = day, traffic, folder
         self.world = day.world
         self.observers = Observers(day)
+        self.steps = [(day.between(step)[0], step.by_s) for step in self.world.conductor.clock]
         self.workers = [f"w{n}" for n in range(day.world.generator.workers)]
 
     def write(self) -> Truth:
@@ -99,7 +100,7 @@ class _Folder:
         written: list[str] = []
         ends_s = self.day.end_s + 3.5
         for at_s, source, kind, data in sorted(lines, key=lambda line: line[0]):
-            if source in watch.absent or _cut(silent, source, at_s):
+            if source in watch.absent or (silent and _cut(silent, source, at_s)):
                 continue
             ends_s = max(ends_s, at_s)
             text = self._text(source, len(sources[source]), at_s, kind, data)
@@ -119,8 +120,7 @@ class _Folder:
 
     def _wall(self, at_s: float) -> float:
         """What the harness's own clock says then."""
-        steps = ((self.day.between(step)[0], step.by_s) for step in self.world.conductor.clock)
-        return T0 + at_s + sum(by_s for from_s, by_s in steps if at_s >= from_s)
+        return T0 + at_s + sum(by_s for from_s, by_s in self.steps if at_s >= from_s)
 
     def _killed(self) -> tuple[str, ...]:
         """Sources of a worker that was killed: they end without a word."""

@@ -23,6 +23,8 @@ from harness.selftest.world import Trouble, World
 #: Failures in which nothing answered at all.
 SILENT = frozenset({"timeout", "connection"})
 WRITES = frozenset({"upload", "image"})
+#: What needs a database that can be written to.
+CHANGES = WRITES | {"delete"}
 #: What a gateway takes less than the client waits.
 _ON_THE_WAY_S = 0.001
 #: Latencies come in so many steps, which keeps histograms short.
@@ -96,31 +98,36 @@ class Traffic:
         self.successes: list[tuple[float, str, str]] = []
         self.threshold_s = min(self.plan.thresholds_s, default=0.2)
         self._send()
-        self.answers.sort(key=lambda answer: answer.at_s)
+        self.answers.sort()
 
     def _send(self) -> None:
         states = [(at_s, self.day.state_at(at_s)) for at_s in self.day.changes_s()]
-        starts = [at_s for at_s, _ in states]
         troubles = [(*self.day.between(t), t) for t in self.world.service.trouble]
         operations = list(self.plan.traffic.mix)
         weights = list(itertools.accumulate(self.plan.traffic.mix.values()))
         stalls = [self.day.between(window) for window in self.world.generator.stalls]
+        generator, chance = self.world.generator, self.rng.random
+        leaves_out = generator.not_sent_share or generator.forgotten_share
+        goes_silent = generator.killed_s is not None or bool(stalls)
+        index = 0
         for number, at_s in enumerate(self._arrivals()):
-            worker = number % self.world.generator.workers
-            if self._silent(worker, at_s, stalls):
+            worker = number % generator.workers
+            if goes_silent and self._silent(worker, at_s, stalls):
                 continue
             second = int(at_s + self._drift_s(worker))
             self.planned[worker][second] += 1
-            op = self.rng.choices(operations, cum_weights=weights)[0]
-            left_out = self._left_out()
+            op = operations[bisect.bisect(weights, chance() * weights[-1])]
+            left_out = self._left_out() if leaves_out else ""
             if left_out == "forgotten":
                 continue
             if left_out:
                 self._count(worker, second, op, Fate("not_sent", left_out, "", 0.0))
                 continue
-            late_s = self._late_s()
+            late_s = self._late_s() if generator.late_share else generator.late_s
             _record(self.late[worker][second], late_s)
-            state = states[max(0, bisect.bisect_right(starts, at_s + late_s) - 1)][1]
+            while index + 1 < len(states) and states[index + 1][0] <= at_s:
+                index += 1
+            state = states[index][1]
             zone = state.zones[number % len(state.zones)]
             fate = self._fate(at_s, op, zone, state, troubles, late_s)
             self._count(worker, second, op, fate)
@@ -151,7 +158,7 @@ class Traffic:
     def _late_s(self) -> float:
         """By how much the generator sends a request late; clients count latency from the plan."""
         generator = self.world.generator
-        late = generator.late_share and self.rng.random() < generator.late_share
+        late = self.rng.random() < generator.late_share
         return generator.late_by_s if late else generator.late_s
 
     def _left_out(self) -> str:
@@ -171,16 +178,17 @@ class Traffic:
         troubles: list[tuple[float, float, Trouble]],
         late_s: float,
     ) -> Fate:
-        service, chance = self.world.service, self.rng.random()
-        latency_s = late_s + service.latency_s * (0.5 + int(chance * _STEPS) / _STEPS)
-        if self.rng.random() < service.slow_share:
+        service, chance = self.world.service, self.rng.random() * _STEPS
+        latency_s = late_s + service.latency_s * (0.5 + int(chance) / _STEPS)
+        # What is left of the draw after the step is as even as the draw.
+        if chance % 1.0 < service.slow_share:
             latency_s += service.slow_s
         if zone in state.dead:
             outcome = "unsure" if op in WRITES else "failed"
             return Fate(outcome, "timeout", "", self.plan.traffic.timeout_s)
         if state.failing and zone == self.day.zones[0] and self.rng.random() < state.failing:
             return Fate("failed", "connection", "", latency_s)
-        if op in WRITES | {"delete"} and not state.writes:
+        if not state.writes and op in CHANGES:
             return Fate("failed", "http-503", zone, latency_s)
         if service.error_share and self.rng.random() < service.error_share:
             return Fate("failed", "http-500", zone, latency_s)
@@ -197,27 +205,30 @@ class Traffic:
         return Fate("ok", "", zone, latency_s)
 
     def _count(self, worker: int, second: int, op: str, fate: Fate) -> None:
-        key = (op, fate.zone, fate.outcome, fate.error)
+        outcome, error, zone, latency_s = fate
+        key = (op, zone, outcome, error)
         cells = self.cells[worker][second]
-        cell = cells.get(key) or cells.setdefault(key, Cell())
+        cell = cells.get(key)
+        if cell is None:
+            cell = cells[key] = Cell()
         cell.n += 1
-        if fate.outcome == "ok":
-            _record(cell.latency, fate.latency_s)
-            cell.below += fate.latency_s <= self.threshold_s
+        if outcome == "ok":
+            _record(cell.latency, latency_s)
+            cell.below += latency_s <= self.threshold_s
 
     def _after(self, at_s: float, op: str, fate: Fate) -> None:
         """What an answered or unanswered request leaves beside its count."""
-        done_s = at_s + fate.latency_s
-        if fate.zone:
-            code = fate.error.removeprefix("http-") if fate.error.startswith("http-") else "200"
-            self.answers.append(Served(done_s - _ON_THE_WAY_S, fate.zone, op, code))
-        if fate.outcome == "ok":
-            self.successes.append((done_s, op, fate.zone))
+        outcome, error, zone, latency_s = fate
+        done_s = at_s + latency_s
+        if zone:
+            code = error.removeprefix("http-") if error.startswith("http-") else "200"
+            self.answers.append(Served(done_s - _ON_THE_WAY_S, zone, op, code))
+        if outcome == "ok":
+            self.successes.append((done_s, op, zone))
         if op in WRITES:
             name = f"sim-{len(self.stored):05}"
-            outcome = "acked" if fate.outcome == "ok" else fate.outcome
-            region = self.region_of(fate.zone)
-            self.stored.append(Stored(name, at_s, done_s, outcome, region))
+            stored = "acked" if outcome == "ok" else outcome
+            self.stored.append(Stored(name, at_s, done_s, stored, self.region_of(zone)))
 
     def region_of(self, zone: str) -> str:
         """The region of a zone; empty for none."""

@@ -125,6 +125,10 @@ class Chaos:
     outcome: str = "passed"
     because: str = ""
 
+    def as_made(self) -> Chaos:
+        """What was done, without what was written of it."""
+        return Chaos(self.made, self.effective, self.made_after_s, self.call_s)
+
 
 @dataclass(frozen=True)
 class Uploads:
@@ -265,9 +269,11 @@ class World:
         """The same day without what only those see who watch it or count afterwards."""
         return replace(
             self,
+            chaos=tuple((name, chaos.as_made()) for name, chaos in self.chaos),
             uploads=Uploads(),
             prometheus=Prometheus(),
             machine=Machine(),
+            conductor=Conductor(begin_s=self.conductor.begin_s),
             watch=Watch(),
         )
 

@@ -28,11 +28,12 @@ WIDEST_S = 2.0
 
 @pytest.fixture(scope="module")
 def plan(repo: Path) -> Plan:
-    """The plan of the selftest, with writes enough to tell when they come back: of a window of
-    150 requests one may fail."""
+    """The plan of the selftest, with writes enough to tell when they come back (of a window of
+    150 requests one may fail), and without the time in which nothing happens."""
     plan = read_plan(repo / "experiments/gamedays/selftest.yaml")
+    plan = dataclasses.replace(plan, baseline_s=5.0, cool_down_s=5.0)
     assert plan.traffic.rate == 50
-    mix = {"download": 30.0, "delete": 64.0, "upload": 6.0}
+    mix = {"download": 30.0, "delete": 54.0, "upload": 16.0}
     return dataclasses.replace(plan, traffic=dataclasses.replace(plan.traffic, mix=mix))
 
 
