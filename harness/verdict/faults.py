@@ -74,6 +74,7 @@ def judge_system(case: Case, landed: Landing) -> Iterator[Finding]:
         moved = judge_database_moved(case, landed, zone)
         if moved is not None:
             yield moved
+        yield judge_zone_back(case, landed, zone)
     # Last: what the observers saw says more than "a probe returned False".
     yield judge_experiment(case, landed.fault)
 
@@ -167,6 +168,34 @@ def judge_routing(case: Case, landed: Landing, zone: str) -> Finding:
     return finding(
         Outcome.PASS, f"no healthy target in {zone}, {bad:.1%} of arrivals failing", measured
     )
+
+
+def judge_zone_back(case: Case, landed: Landing, zone: str) -> Finding:
+    """As many targets healthy in the zone at the end of the recovery as before the fault, or, where
+    fewer are wanted by then, all of them: a service that goes on without the zone would not
+    survive the next one."""
+    phase = f"recovery:{landed.fault}"
+    subject = f"targets:{zone}"
+    required = f"{zone} serves again by the end of the recovery, with every target it should have"
+    span = case.span(phase)
+
+    def finding(outcome: Outcome, because: str, measured: Measured | None = None) -> Finding:
+        evidence = (f"history.jsonl sighting {subject}",)
+        return Finding("zone back", phase, outcome, measured, required, because, evidence)
+
+    if not landed.landed or span is None or span.end_t is None:
+        return finding(Outcome.UNKNOWN, landed.why_not or "the recovery was not watched to its end")
+    then = number_of(case.last(subject, landed.low), "healthy")
+    last = case.last(subject, span.end_t)
+    now, wanted = number_of(last, "healthy"), number_of(last, "total")
+    blind = case.not_watched(subject, landed.low, span.end_t)
+    if then is None or now is None or blind:
+        return finding(Outcome.UNKNOWN, blind or f"targets in {zone} were not seen")
+    because = f"{now:.0f} targets healthy, {then:.0f} before the fault"
+    measured = Measured(now, now, now, f"targets healthy of {then:.0f}")
+    if now < then and not 0 < now == wanted:
+        return finding(Outcome.FAIL, f"{zone} does not serve again: {because}", measured)
+    return finding(Outcome.PASS, because, measured)
 
 
 def judge_database_moved(case: Case, landed: Landing, zone: str) -> Finding | None:

@@ -73,6 +73,7 @@ _TELLING = (
     "pods replaced",
     "routing",
     "database moved",
+    "zone back",
     "failover",
     "failback",
 )

@@ -29,6 +29,7 @@ ALWAYS = (
     "pods replaced",
     "routing",
     "database moved",
+    "zone back",
 )
 
 

@@ -17,7 +17,17 @@ from harness.plan.model import Plan
 from harness.plan.reader import read_plan
 from harness.selftest.check import judge_folder
 from harness.selftest.simulate import Simulator
-from harness.selftest.world import Back, Generator, Prometheus, Region, Truth, Watch, World, Zone
+from harness.selftest.world import (
+    Back,
+    Generator,
+    Pods,
+    Prometheus,
+    Region,
+    Truth,
+    Watch,
+    World,
+    Zone,
+)
 from harness.verdict import Measured, Verdict
 
 DAYS = range(30)
@@ -50,6 +60,7 @@ def world(seed: int) -> World:
     turned_away_s, db_moved_s = rng.uniform(0.3, 4.0), rng.uniform(0.3, 4.8)
     return World(
         seed=seed,
+        pods=Pods(failing_s=rng.uniform(0.3, 1.5), failing_share=1.0),
         zone=Zone(turned_away_s=turned_away_s, db_moved_s=db_moved_s, back_s=rng.uniform(0.2, 3)),
         region=Region(*over),
         back=Back(*back),

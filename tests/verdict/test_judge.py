@@ -139,6 +139,29 @@ def test_a_load_balancer_that_keeps_sending_to_the_dead_zone_fails() -> None:
     ends(verdict, FAIL, 99, f"load balancer kept sending to {A}")
 
 
+@pytest.mark.parametrize(
+    ("at_the_end", "outcome"),
+    [
+        ({"healthy": 2, "total": 2}, PASS),
+        ({"healthy": 1, "total": 2}, FAIL),
+        ({"healthy": 0, "total": 0}, FAIL),
+        # Fewer are wanted by then: all that are serve.
+        ({"healthy": 1, "total": 1}, PASS),
+        ("unknown", UNKNOWN),
+        ({}, UNKNOWN),
+    ],
+)
+def test_a_zone_must_serve_again_by_the_end_of_its_recovery(
+    at_the_end: object, outcome: Outcome
+) -> None:
+    day = Day()
+    day.see("targets", 75, f"targets:{A}", at_the_end)
+    verdict = judged(day)
+    assert found(verdict, "zone back").outcome is outcome
+    if outcome is FAIL:
+        ends(verdict, FAIL, 99, f"{A} does not serve again")
+
+
 def test_a_relapse_after_the_recovery_fails() -> None:
     verdict = judged(Day(outage=range(73, 76)))
     ends(verdict, FAIL, 99, "not recovered", "not good at the end")
