@@ -42,7 +42,9 @@ class Observers:
     def lines(self) -> Iterator[Line]:
         """Everything the observers wrote but their closing lines."""
         for name, subjects in self.subjects.items():
-            source, offset_s = f"watch/{name}", self.rng.random() * self.period_s
+            source, first_s = f"watch/{name}", BEGINS_S + self.rng.random() * self.period_s
+            count = int((self.day.end_s + 4.0) / self.period_s)
+            polls = [first_s + number * self.period_s for number in range(count)]
             yield (
                 BEGINS_S - 0.1,
                 source,
@@ -50,23 +52,20 @@ class Observers:
                 {"observer": name, "period_s": self.period_s, "subjects": sorted(subjects)},
             )
             for subject, changes in subjects.items():
-                for at_s, value, uncertainty_s in self._sighted(subject, changes, offset_s):
+                for at_s, value, uncertainty_s in self._sighted(subject, changes, polls):
                     data = {"subject": subject, "value": value, "uncertainty_s": uncertainty_s}
                     yield at_s, source, "sighting", data
             for beat in range(int((self.day.end_s + 3.0 - BEGINS_S) / 5.0) + 1):
-                polls = {"polls": 20 * beat, "errors": 0, "last_error": None}
-                yield BEGINS_S + 5.0 * beat, source, "watch.beat", polls
+                said = {"polls": 20 * beat, "errors": 0, "last_error": None}
+                yield BEGINS_S + 5.0 * beat, source, "watch.beat", said
 
     def _sighted(
-        self, subject: str, changes: Changes, offset_s: float
+        self, subject: str, changes: Changes, polls: list[float]
     ) -> Iterator[tuple[float, Any, float]]:
         """(when, value, uncertainty): a change is seen by the first poll that begins after it."""
         blind = [self.day.between(b) for b in self._blind(subject)]
-        polls = [
-            began_s
-            for number in range(int((self.day.end_s + 4.0) / self.period_s))
-            if not _within(began_s := BEGINS_S + offset_s + number * self.period_s, blind)
-        ]
+        if blind:
+            polls = [began_s for began_s in polls if not _within(began_s, blind)]
         seen: dict[int, Any] = {}
         for at_s, value in changes:
             index = bisect.bisect_left(polls, at_s)

@@ -27,7 +27,7 @@ class Window:
 class Trouble(Window):
     """Requests of a window that go wrong or are slow.
 
-    ``share`` of those to ``zone`` (or ``region``) with operation ``op``; empty: any. ``error``:
+    ``share`` of those to ``zone`` with operation ``op``; empty: any. ``error``:
     the failure that clients see; without one they succeed after ``latency_s`` more.
     """
 
