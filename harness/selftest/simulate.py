@@ -69,8 +69,8 @@ class _Folder:
         self._journal("history.jsonl", self._history())
         for number, worker in enumerate(self.workers):
             self._journal(f"tallies/{worker}.jsonl", self._tally(number))
-            self._journal(f"ledger/{worker}.jsonl", self._ledger(number))
-        self._journal("ledger/readback.jsonl", self._readback())
+            self._journal(f"ledger/{worker}.jsonl", self._ledger(number), f"ledger/{worker}")
+        self._journal("ledger/readback.jsonl", self._readback(), "readback")
         self._series()
         return self.day.truth()
 
@@ -92,11 +92,13 @@ class _Folder:
 
     # ---- journals ------------------------------------------------------------------------
 
-    def _journal(self, name: str, lines: Iterable[Line]) -> None:
-        """Write lines in order of time, numbered by source, each source closed."""
+    def _journal(self, name: str, lines: Iterable[Line], *also: str) -> None:
+        """Write lines in order of time, numbered by source, each source closed; ``also`` those
+        that may have written nothing."""
         watch = self.world.watch
         silent = [(s.source, *self.day.between(s)) for s in watch.silent]
         sources: dict[str, list[str]] = defaultdict(list)
+        sources.update({source: [] for source in also if source not in watch.absent})
         written: list[str] = []
         ends_s = self.day.end_s + 3.5
         for at_s, source, kind, data in sorted(lines, key=lambda line: line[0]):
@@ -107,7 +109,7 @@ class _Folder:
             sources[source].append(text)
             written.append(text)
         for source, mine in sources.items():
-            if source in watch.torn:
+            if source in watch.torn and mine:
                 written.remove(mine[len(mine) // 2])
             if source not in watch.unclosed and source not in self._killed():
                 count = len(mine)
@@ -259,7 +261,6 @@ class _Folder:
             yield self.day.end_s + 2.2, source, "tally.end", self.traffic.sums(number)
 
     def _ledger(self, number: int) -> Iterator[Line]:
-        yield -0.2, f"ledger/{self.workers[number]}", "ledger.start", {}
         for stored in self.traffic.stored if number == 0 else ():
             yield (
                 stored.ack_s,
@@ -278,7 +279,6 @@ class _Folder:
             )
 
     def _readback(self) -> Iterator[Line]:
-        yield self.day.end_s + 2.6, "readback", "readback.start", {}
         acked = [stored for stored in self.traffic.stored if stored.outcome == "acked"]
         for number, stored in enumerate(acked, 1):
             result = self._result(number, stored.ack_s)
