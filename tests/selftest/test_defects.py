@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from harness.plan.reader import read_plan
 from harness.selftest import check
 from harness.selftest.cases import AREAS, DEFECTS, HEALTHY, Case, read_cases
 from harness.selftest.check import FALSE_ALARM, MISSED, Checker, judge_folder, table
-from harness.verdict import Outcome, Verdict
+from harness.verdict import Finding, Outcome, Verdict
 
+#: The module, which the function of the same name hides.
+JUDGE = sys.modules["harness.verdict.judge"]
 PLAN = Path(__file__).resolve().parents[2] / "experiments/gamedays/selftest.yaml"
 #: What is judged of every run, whatever its objectives are.
 ALWAYS = (
@@ -89,6 +92,56 @@ def test_a_judge_that_always_says_the_same_is_found_out(
     results = [checker.check(case) for case in some]
     assert any(result.outcome == wrong for result in results)
     assert sum(not result.good for result in results) >= 2
+
+
+#: Checks of the judge, and a defect for each of their findings.
+CHECKS = {
+    "judge_evidence": ("one-of-two-generators-killed", "run-without-an-end"),
+    "judge_generator": ("generator-is-late",),
+    "judge_content": ("wrong-bytes", "nothing-verified"),
+    "judge_rate": ("generator-stalls",),
+    "judge_landing": ("fault-never-lands",),
+    "judge_undo": ("fault-still-in-place", "undo-was-not-read-back"),
+    "judge_system": ("pods-not-replaced", "lb-keeps-dead-zone", "database-stays-in-the-lost-zone",
+                     "zone-never-serves-again", "experiment-deviated"),
+    "judge_availability": ("a-fifth-of-a-second-of-outage",),
+    "judge_error_rate": ("errors-in-the-baseline",),
+    "judge_latency": ("slow-in-one-zone",),
+    "judge_throughput": ("too-little-throughput",),
+    "judge_agreement": ("metric-lies-low",),
+    "judge_recovery": ("recovery-relapses",),
+    "judge_failover": ("dns-never-fails-over",),
+    "judge_failback": ("failback-never-happens",),
+    "judge_durability": ("uploads-lost",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_that_finds_nothing_wrong_any_more_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, checker: Checker, name: str
+) -> None:
+    real = getattr(JUDGE, name)
+
+    def content(*args: object) -> list[Finding]:
+        found = real(*args)
+        findings = [found] if isinstance(found, Finding) else list(found)
+        return [dataclasses.replace(finding, outcome=Outcome.PASS) for finding in findings]
+
+    def one(*args: object) -> Finding:
+        return content(*args)[0]
+
+    patched = content if name == "judge_system" else one
+    monkeypatch.setattr(JUDGE, name, patched)
+    for kind, check_ in JUDGE._PER_PHASE.items():
+        if check_ is real:
+            monkeypatch.setitem(JUDGE._PER_PHASE, kind, patched)
+    for case in (case for case in cases() if case.name in CHECKS[name]):
+        assert checker.check(case).outcome == MISSED, case.name
+
+
+def test_every_check_named_is_one_of_the_judges_and_every_defect_named_is_there() -> None:
+    assert set(CHECKS) <= {name for name in vars(JUDGE) if name.startswith("judge_")}
+    assert {name for names in CHECKS.values() for name in names} <= {c.name for c in cases()}
 
 
 def test_the_right_status_for_the_wrong_reason_is_missed(checker: Checker) -> None:
