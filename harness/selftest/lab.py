@@ -139,7 +139,8 @@ def with_faults(text: str, faults: tuple[str, ...]) -> str:
     for objective in plan["objectives"]:
         for key in ("in", "of"):
             if key in objective:
-                named = [str(name) for name in objective[key]]
+                given = objective[key]
+                named = [str(name) for name in (given if isinstance(given, list) else [given])]
                 objective[key] = [n for n in named if n.rpartition(":")[2] not in gone]
         if all(objective[key] for key in ("in", "of") if key in objective):
             objectives.append(objective)
