@@ -167,7 +167,7 @@ class Liar:
         self._server = ThreadingHTTPServer((HOST, 0), _handler(self, lie, truth, about))
         self._server.daemon_threads = True
         self.url = f"http://{HOST}:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def close(self) -> None:
         """End, also whatever is still being dripped."""
