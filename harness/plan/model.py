@@ -195,6 +195,34 @@ class Agreement(_InPhases):
     within: float
 
 
+@dataclass(frozen=True)
+class Canary(_OfFaults):
+    """A new version tried on some users ``ends`` withdrawn or promoted within this many seconds:
+    withdrawn counted from the first request it served, promoted from its delivery."""
+
+    kind: ClassVar[str] = "canary"
+    ends: Literal["withdrawn", "promoted"]
+    within_s: float
+
+
+@dataclass(frozen=True)
+class BlueGreen(_OfFaults):
+    """All users are switched to the new version within this many seconds of its delivery, and
+    no request fails for it."""
+
+    kind: ClassVar[str] = "blue/green"
+    within_s: float
+
+
+@dataclass(frozen=True)
+class RollingUpdate(_OfFaults):
+    """Every pod is of the new version within this many seconds of its delivery, and enough were
+    available all the while."""
+
+    kind: ClassVar[str] = "rolling update"
+    within_s: float
+
+
 Objective: TypeAlias = (
     Availability
     | ErrorRate
@@ -205,6 +233,9 @@ Objective: TypeAlias = (
     | Failback
     | Durability
     | Agreement
+    | Canary
+    | BlueGreen
+    | RollingUpdate
 )
 OBJECTIVES: tuple[type[Any], ...] = (
     Availability,
@@ -216,6 +247,9 @@ OBJECTIVES: tuple[type[Any], ...] = (
     Failback,
     Durability,
     Agreement,
+    Canary,
+    BlueGreen,
+    RollingUpdate,
 )
 
 

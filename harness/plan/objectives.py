@@ -14,6 +14,8 @@ from typing import Any
 from harness.plan.model import (
     Agreement,
     Availability,
+    BlueGreen,
+    Canary,
     Durability,
     ErrorRate,
     Failback,
@@ -21,6 +23,7 @@ from harness.plan.model import (
     Latency,
     Objective,
     Recovery,
+    RollingUpdate,
     Throughput,
 )
 from harness.plan.quantities import duration_s, fraction
@@ -93,6 +96,24 @@ WORDINGS: dict[str, Wording] = {
         "client and Prometheus within 2 %",
         "in",
         lambda m, **k: Agreement(within=fraction(m["percent"]), **k),
+    ),
+    "canary": Wording(
+        rf"(?P<ends>withdrawn|promoted) within {_DURATION}",
+        "withdrawn within 60s",
+        "of",
+        lambda m, **k: Canary(ends=m["ends"], within_s=duration_s(m["duration"]), **k),
+    ),
+    "blue/green": Wording(
+        rf"switched within {_DURATION}",
+        "switched within 60s",
+        "of",
+        lambda m, **k: BlueGreen(within_s=duration_s(m["duration"]), **k),
+    ),
+    "rolling update": Wording(
+        rf"complete within {_DURATION}",
+        "complete within 60s",
+        "of",
+        lambda m, **k: RollingUpdate(within_s=duration_s(m["duration"]), **k),
     ),
 }
 

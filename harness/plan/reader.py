@@ -24,6 +24,8 @@ from harness.errors import PlanInvalid, Where
 from harness.plan.behaviour import Behaviour
 from harness.plan.logfile import METHODS, SAFE, recording_of
 from harness.plan.model import (
+    BlueGreen,
+    Canary,
     Durability,
     Failback,
     Failover,
@@ -31,6 +33,7 @@ from harness.plan.model import (
     Objective,
     Plan,
     Recovery,
+    RollingUpdate,
     TargetNames,
     Traffic,
 )
@@ -381,13 +384,15 @@ class _Reader:
                 "remove the objective, or replay no recording",
                 node.where(kind),
             )
-        if not isinstance(objective, (Recovery, Failover, Failback)):
+        deliveries = (Canary, BlueGreen, RollingUpdate)
+        if not isinstance(objective, (Recovery, Failover, Failback, *deliveries)):
             return
         for name in objective.faults:
             fault = plan.fault(name)
             watched_s = {
                 "failover": fault.hold_s,
                 "failback": fault.recovery_s,
+                **{kind.kind: fault.hold_s for kind in deliveries},
             }.get(objective.kind, fault.hold_s + fault.recovery_s)
             if objective.within_s > watched_s:
                 fail(

@@ -29,7 +29,8 @@ _OBSERVERS = {"db": "databases"}
 
 @dataclass(frozen=True)
 class Scope:
-    """What a fault takes away. ``kind``: pods, zone, region or other."""
+    """What a fault takes away. ``kind``: pods, zone, region, delivery (nothing: a version is
+    delivered) or other."""
 
     kind: str
     zones: tuple[str, ...] = ()
@@ -178,6 +179,8 @@ class Case:
         zones = tuple(zone for zone in self.zones if mentions(text, zone))
         folder = experiment.rpartition("/")[0].rpartition("/")[2]
         names = self.plan.target
+        if folder == "delivery":
+            return Scope("delivery", zones)
         if folder.startswith("pod"):
             return Scope("pods", zones)
         if folder.startswith("zone") and zones:

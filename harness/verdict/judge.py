@@ -16,6 +16,8 @@ from harness.evidence.model import Evidence, Gap
 from harness.plan.model import (
     Agreement,
     Availability,
+    BlueGreen,
+    Canary,
     Durability,
     ErrorRate,
     Failback,
@@ -25,10 +27,17 @@ from harness.plan.model import (
     Phase,
     Plan,
     Recovery,
+    RollingUpdate,
     Throughput,
 )
 from harness.verdict.agreement import View, judge_agreement, view
 from harness.verdict.case import Case
+from harness.verdict.delivery import (
+    delivery_steps,
+    judge_blue_green,
+    judge_canary,
+    judge_rolling_update,
+)
 from harness.verdict.durability import judge_durability
 from harness.verdict.failover import (
     Way,
@@ -59,6 +68,11 @@ _PER_PHASE: dict[type[Any], Callable[..., Finding]] = {
     Throughput: judge_throughput,
     Agreement: judge_agreement,
 }
+_PER_DELIVERY: dict[type[Any], Callable[..., Iterable[Finding]]] = {
+    Canary: judge_canary,
+    BlueGreen: judge_blue_green,
+    RollingUpdate: judge_rolling_update,
+}
 
 
 #: Findings that name a cause before those that show its effects; others lie between.
@@ -69,6 +83,7 @@ _TELLING = (
     "planned rate sent",
     "fault landed",
     "durability",
+    "canary",
     "content",
     "pods replaced",
     "routing",
@@ -166,6 +181,14 @@ class _Judge:
             if phase.kind == during and phase.fault in objective.faults:
                 yield from self._safe(objective.text, phase.name, self._clocked, objective, phase)
             return
+        delivery = _PER_DELIVERY.get(type(objective))
+        if delivery is not None:
+            if phase.kind == "fault" and phase.fault in objective.faults:  # type: ignore[union-attr]
+                landed = self.landings[phase.fault or ""]
+                yield from self._safe(
+                    objective.text, phase.name, delivery, self.case, objective, landed
+                )
+            return
         check = _PER_PHASE.get(type(objective))
         if check is not None and phase.name in objective.phases:  # type: ignore[union-attr]
             yield from self._safe(
@@ -253,7 +276,9 @@ class _Judge:
         if status is ExitStatus.UNDO_INCOMPLETE:
             return self._summary_of_open_undos(stopped)
         names = ", ".join(fault.name for fault in self.case.plan.faults)
-        done = f"after losing {names}" if names else "under load"
+        kinds = {self.case.scope(fault.name).kind for fault in self.case.plan.faults}
+        verb = "delivering" if kinds == {"delivery"} else "losing"
+        done = f"after {verb} {names}" if names else "under load"
         if stopped:
             return f"the run was stopped ({stopped}) before its end; faults were undone"
         if outcome is Outcome.PASS:
@@ -262,8 +287,8 @@ class _Judge:
         bad = sorted((f for f in findings if f.outcome is outcome), key=_how_telling)
         shown = f"{bad[0].objective} ({bad[0].phase}): {bad[0].because}"
         more = f"; and {len(bad) - 1} more" if len(bad) > 1 else ""
-        verb = "failed" if outcome is Outcome.FAIL else "cannot be told"
-        return f"{len(bad)} of {len(findings)} findings {verb}: {shown}{more}"
+        how = "failed" if outcome is Outcome.FAIL else "cannot be told"
+        return f"{len(bad)} of {len(findings)} findings {how}: {shown}{more}"
 
     def _summary_of_open_undos(self, stopped: str) -> str:
         before = f"the run was stopped ({stopped}); " if stopped else ""
@@ -291,6 +316,8 @@ class _Judge:
             uncertainty_s = landed.high - landed.low
             yield Step(fault, "fault", "landed", what, landed.high, uncertainty_s, 0.0)
         yield from over.steps if over else ()
+        if self.case.scope(fault).kind == "delivery":
+            yield from delivery_steps(self.case, landed)
         if back is None:
             yield from self._restored(fault, landed)
         yield from back.steps if back else ()

@@ -2,7 +2,8 @@
 
 The call that makes a fault may be accepted and change nothing. So a fault counts as landed
 only when its read-back held *and* something that did not make it saw it: pods that are
-gone, a zone without healthy targets, a red health check, or no success served from there.
+gone, a zone without healthy targets, a red health check, no success served from there, or
+another version that a rollout asks for.
 A fault that did not land proves nothing: everything said about it is unknown.
 """
 
@@ -82,6 +83,8 @@ def _witnesses(case: Case, fault: str, since_t: float) -> tuple[str, ...]:
         recovery = case.span(f"recovery:{fault}")
         end_t = recovery.end_t if recovery and recovery.end_t else until_t
         return _pods_gone(case, fault, since_t, end_t)
+    if scope.kind == "delivery":
+        return _version_seen(case, fault, since_t, until_t)
     found: list[str] = []
     for zone in scope.zones:
         found += _zone_gone(case, zone, since_t, until_t)
@@ -114,6 +117,25 @@ def _pods_gone(case: Case, fault: str, since_t: float, until_t: float) -> tuple[
         return ()
     subjects = sorted({gone[uid] for uid in wanted})
     return tuple(f"{subject} lost the pods named" for subject in subjects)
+
+
+def _version_seen(case: Case, fault: str, since_t: float, until_t: float) -> tuple[str, ...]:
+    """Observers who saw another version asked for than before, of everything delivered to."""
+    targets = {t for action in case.actions(fault) for t in action.targets}
+    found = []
+    for subject in sorted(targets):
+        before = _version(case.last(subject, since_t))
+        after = {_version(s.value) for s in _during(case, subject, since_t, until_t)} - {None}
+        if before is None or not after - {before}:
+            return ()
+        found.append(f"{subject}: another version is asked for")
+    return tuple(found)
+
+
+def _version(value: object) -> str | None:
+    """The version a sighting of a rollout or a deployment says is asked for."""
+    found = (value.get("current") or value.get("revision")) if isinstance(value, dict) else None
+    return str(found) if found else None
 
 
 def _during(case: Case, subject: str, since_t: float, until_t: float) -> list[Sighting]:

@@ -16,7 +16,9 @@ from harness.target.model import Cluster, Target
 from harness.watch.observer import Observer
 
 
-class _ClusterObserver(Observer):
+class ClusterObserver(Observer):
+    """Asks one cluster's API server."""
+
     timeout_s = 5.0
 
     def __init__(self, target: Target, cluster: Cluster, period_s: float) -> None:
@@ -30,7 +32,7 @@ class _ClusterObserver(Observer):
             self._api = kubernetes(self.target, self.cluster.name)
         return get_json(self._api, path, **query)
 
-    def renew(self) -> _ClusterObserver:
+    def renew(self) -> ClusterObserver:
         return type(self)(self.target, self.cluster, self.period_s)
 
     def close(self) -> None:
@@ -38,7 +40,7 @@ class _ClusterObserver(Observer):
             self._api.close()
 
 
-class Nodes(_ClusterObserver):
+class Nodes(ClusterObserver):
     """``nodes:<cluster>`` → ``{"ready", "total"}``."""
 
     def __init__(self, target: Target, cluster: Cluster, period_s: float) -> None:
@@ -52,7 +54,7 @@ class Nodes(_ClusterObserver):
         return {self.subjects[0]: {"ready": ready, "total": total}}
 
 
-class Pods(_ClusterObserver):
+class Pods(ClusterObserver):
     """``pods:<cluster>/<app>`` → ``{"ready", "total", "uids"}``, without pods being deleted."""
 
     def __init__(self, target: Target, cluster: Cluster, period_s: float) -> None:

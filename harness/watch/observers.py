@@ -21,6 +21,7 @@ from harness.watch.machine import Machine
 from harness.watch.observer import Observer
 from harness.watch.prometheus import Alerts, PrometheusClock
 from harness.watch.replication import Replication
+from harness.watch.rollouts import Deliveries
 from harness.watch.targets import Targets
 
 
@@ -84,6 +85,7 @@ def observers(target: Target, clock: Clock | None = None) -> list[Observer]:
     for cluster in target.clusters:
         found.append(Pods(target, cluster, every.kubernetes))
         found.append(Nodes(target, cluster, every.nodes))
+        found.append(Deliveries(target, cluster, every.kubernetes))
     found.append(Alerts(target, every.alerts, clock))
     if target.alertmanager_url:
         found.append(Alertmanager(target, every.alerts))

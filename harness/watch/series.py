@@ -38,6 +38,10 @@ SERIES: dict[str, str] = {
     "gateway_latency_bucket": (
         'http_request_duration_seconds_bucket{service="gateway",le=~"0.2|\\\\+Inf"}'
     ),
+    # What each pod served: which version users met. Requests of users only.
+    "requests_by_pod": (
+        'sum by (service, pod) (http_requests_total{op!~"health|metrics|token|other"})'
+    ),
     "envoy_responses": 'envoy_http_downstream_rq_xx{envoy_http_conn_manager_prefix="ingress"}',
     "up": "up",
     "store_replication_pending": "store_replication_pending",

@@ -1,0 +1,168 @@
+"""Who met a new version: requests its pods served, by Prometheus's own count of each pod.
+
+What the rollout says of itself is what it meant to do. What its pods counted is what users met:
+whether any did, from when to when, and how many against the weight it was given.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from harness.evidence.model import Series
+from harness.verdict.case import Case
+from harness.verdict.rollouts import Course, pods_of
+
+SERIES = "requests_by_pod"
+#: Prometheus may miss a scrape now and then; more in a row, and nothing is known of that time.
+_MISSED_STEPS = 3
+#: A weight takes effect, and ends, this long after it was set.
+_TAKES_EFFECT_S = 1.0
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """Requests served by the new version (``served``), and by both (``total``).
+
+    ``first`` and ``last``: ``(low, high)`` of the instants of its first and last request, None
+    when it served none. ``expected_low`` and ``expected_high`` bound what the weights that were
+    seen account for. ``why_not`` says why it is not known; empty when it is.
+    """
+
+    served: float = 0.0
+    total: float = 0.0
+    first: tuple[float, float] | None = None
+    last: tuple[float, float] | None = None
+    expected_low: float = 0.0
+    expected_high: float = 0.0
+    why_not: str = ""
+
+
+def exposure(case: Case, course: Course) -> Exposure:
+    """What the pods of both versions served from the delivery until it was taken back."""
+    series = case.evidence.series.get(SERIES)
+    until_t = course.until_t
+    problem = course.why_not or _unusable(series, course.from_t, until_t)
+    if series is None or problem:
+        return Exposure(why_not=problem)
+    sightings = [s for s in case.evidence.seen(course.subject) if s.t <= until_t]
+    new = frozenset().union(*(pods_of(s.value, course.new) for s in sightings))
+    old = frozenset().union(*(pods_of(s.value, course.old) for s in sightings))
+    counters = _counters(series, new | old)
+    if not counters.keys() & old:
+        return Exposure(why_not=f"{SERIES}: no pod of {course.subject} in it")
+    instants = sorted({t for points in counters.values() for t in points})
+    found = Exposure()
+    for a, b in itertools.pairwise(instants):
+        if not course.from_t <= b <= until_t:
+            continue
+        grown = {pod: _growth(points, a, b) for pod, points in counters.items()}
+        if any(math.isnan(value) for value in grown.values()):
+            return Exposure(why_not=f"{SERIES}: not a number")
+        served = sum(value for pod, value in grown.items() if pod in new)
+        found = _with(found, course, series.step_s, (a, b), served, sum(grown.values()))
+    return found
+
+
+def _with(
+    so_far: Exposure,
+    course: Course,
+    step_s: float,
+    between: tuple[float, float],
+    served: float,
+    total: float,
+) -> Exposure:
+    """``so_far`` and what was counted ``between`` two instants of the series."""
+    # What a range query gives for an instant was scraped up to an interval before it.
+    span = (between[0] - step_s, between[1])
+    weights = _weights(course, span[0] - _TAKES_EFFECT_S, span[1])
+    return Exposure(
+        so_far.served + served,
+        so_far.total + total,
+        so_far.first or (span if served else None),
+        span if served else so_far.last,
+        so_far.expected_low + total * min(weights) / 100,
+        so_far.expected_high + total * max(weights) / 100,
+    )
+
+
+def _weights(course: Course, start_t: float, end_t: float) -> list[float]:
+    """Every weight that may have been in force between two instants."""
+    found = [0.0]
+    for seen, after in itertools.zip_longest(course.seen, course.seen[1:]):
+        until_t = math.inf if after is None else after.t
+        if seen.low <= end_t and until_t >= start_t:
+            found.append(seen.weight)
+    begun = any(seen.low <= start_t for seen in course.seen)
+    return found[1:] if begun and len(found) > 1 else found
+
+
+def _counters(series: Series, pods: frozenset[str]) -> dict[str, dict[float, float]]:
+    """pod → instant → requests counted, of these pods."""
+    found: dict[str, dict[float, float]] = {}
+    for line in series.result:
+        pod = line.labels.get("pod", "")
+        if pod in pods:
+            points = found.setdefault(pod, {})
+            for t, value in line.points:
+                points[t] = points.get(t, 0.0) + _number(value)
+    return found
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) and value >= 0 else math.nan
+
+
+def _growth(points: Mapping[float, float], a: float, b: float) -> float:
+    """Requests counted between two instants: a pod that appears began at zero, as does one that
+    was started again."""
+    if b not in points:
+        return 0.0
+    before = max((t for t in points if t <= a), default=None)
+    if before is None or points[b] < points[before]:
+        return points[b]
+    return points[b] - points[before]
+
+
+def _unusable(series: Series | None, start_t: float, end_t: float) -> str:
+    """Why the series says nothing of the time between two instants; empty if it does."""
+    if series is None:
+        return f"{SERIES}: not recorded"
+    if series.error or series.status != "success":
+        return f"{SERIES}: {series.error or series.status or 'no status'}"
+    if series.warnings:
+        return f"{SERIES}: partial: {series.warnings[0]}"
+    instants = sorted({t for line in series.result for t, _ in line.points})
+    inside = [start_t, *(t for t in instants if start_t < t < end_t), end_t]
+    widest = max((b - a for a, b in itertools.pairwise(inside)), default=math.inf)
+    if widest > _MISSED_STEPS * series.step_s:
+        return f"{SERIES}: nothing for {widest:.0f} s of the delivery"
+    if not any(t <= start_t for t in instants):
+        return f"{SERIES}: nothing from before the delivery"
+    return ""
+
+
+def surely_more(n: float, expected: float) -> bool:
+    """Whether ``n`` of a count expected to be at most ``expected`` is no chance any more."""
+    return n > expected + _SIGMAS * math.sqrt(expected) + 1
+
+
+def surely_less(n: float, expected: float) -> bool:
+    """Whether ``n`` of a count expected to be at least ``expected`` is no chance any more."""
+    return n < expected - _SIGMAS * math.sqrt(expected) - 1
+
+
+#: Five standard deviations of a Poisson count: one delivery in three million strays further.
+_SIGMAS = 5.0
+
+
+def said(shares: Iterable[float]) -> str:
+    """Weights in words: ``20 %, then 50 %``."""
+    distinct = [f"{share:g} %" for share, _ in itertools.groupby(shares) if share > 0]
+    return ", then ".join(distinct) or "none"
