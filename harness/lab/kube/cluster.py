@@ -22,6 +22,7 @@ from aiohttp import web
 from harness.clock import Clock
 from harness.errors import LabError
 from harness.lab.kube import kinds, patch
+from harness.lab.kube.analysis import AnalysisController, Ask
 from harness.lab.kube.api import Api
 from harness.lab.kube.apierror import not_found
 from harness.lab.kube.controller import ControllerManager
@@ -42,6 +43,7 @@ from harness.lab.kube.nodes import (
 from harness.lab.kube.objects import Obj, at, labels_of, meta, name_of, timestamp
 from harness.lab.kube.registry import DeleteOptions, Registry
 from harness.lab.kube.replicasets import ReplicaSetController
+from harness.lab.kube.rollouts import RolloutController
 from harness.lab.kube.runner import PodRunner
 from harness.lab.kube.selectors import label_selector
 from harness.lab.kube.store import Store
@@ -50,6 +52,10 @@ __all__ = ["Cluster", "NodeSpec", "kubeconfig"]
 
 _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _NODE_HOST_FROM = 241
+
+
+def _nobody_asked(metric: Obj, answered: Callable[[str], None]) -> None:
+    answered("this cluster has no metrics provider")
 
 
 def _later(delay_s: float, action: Callable[[], None]) -> Callable[[], None]:
@@ -65,6 +71,7 @@ class Cluster:
     process's start; ``restart_backoff_s`` doubles with each crash up to
     ``restart_backoff_max_s``; pods stay ``eviction_s`` on an unreachable node.
     ``extra_kinds`` are served besides the built-in ones. ``seed`` fixes names and uids.
+    ``ask`` measures the metrics of AnalysisRuns.
     """
 
     def __init__(
@@ -86,6 +93,7 @@ class Cluster:
         extra_kinds: Iterable[Kind] = (),
         history: int = 5000,
         seed: int | None = None,
+        ask: Ask = _nobody_asked,
     ) -> None:
         self.name = name
         self._clock = clock
@@ -109,6 +117,8 @@ class Cluster:
         )
         self._replicasets = ReplicaSetController(self.registry)
         self._endpoints = EndpointsController(self.registry)
+        self._rollouts = RolloutController(self.registry)
+        self._analysis = AnalysisController(self.registry, ask)
         self._manager: ControllerManager | None = None
         self._kubelet: Kubelet | None = None
         self._api: Api | None = None
@@ -125,6 +135,15 @@ class Cluster:
     @replace_pods.setter
     def replace_pods(self, value: bool) -> None:
         self._replicasets.replace_pods = value
+
+    @property
+    def analysis_blind(self) -> bool:
+        """True is a seeded defect: every measurement of a new version is called good."""
+        return self._analysis.blind
+
+    @analysis_blind.setter
+    def analysis_blind(self, value: bool) -> None:
+        self._analysis.blind = value
 
     @property
     def start_delay_s(self) -> float:
@@ -180,6 +199,8 @@ class Cluster:
                 Scheduler(self.registry),
                 self._replicasets,
                 DeploymentController(self.registry),
+                self._rollouts,
+                self._analysis,
                 self._endpoints,
                 DisruptionController(self.registry),
             ],
@@ -285,6 +306,15 @@ class Cluster:
     def on_endpoints(self, callback: Callable[[str, str, list[tuple[str, int]]], None]) -> None:
         """Call with (namespace, service, ready addresses) now and on each change."""
         self._endpoints.on_change(callback)
+
+    def canary_weight(self, namespace: str, rollout: str) -> int:
+        """Percentage of its users that a Rollout sends to its new version."""
+        found = self._store.get(kinds.ROLLOUT.storage, namespace, rollout) or {}
+        return int(at(found, "status.canary.weights.canary.weight", 0))
+
+    def on_rollout(self, callback: Callable[[str, str], None]) -> None:
+        """Call with (namespace, name) when the status of a Rollout has been written."""
+        self._rollouts.on_change(callback)
 
     # -- nodes ---------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from harness.lab.kube import defaults, events, tables
+from harness.lab.kube import defaults, events, rolloutspec, tables
 from harness.lab.kube.objects import Obj
 from harness.lab.kube.tables import Column
 
@@ -243,6 +243,40 @@ NETWORK_POLICY = Kind(
 INGRESS = Kind(
     "networking.k8s.io", "v1", "Ingress", "ingresses", short_names=("ing",), has_status=True
 )
+ROLLOUT = Kind(
+    "argoproj.io",
+    "v1alpha1",
+    "Rollout",
+    "rollouts",
+    short_names=("ro",),
+    categories=("all",),
+    has_status=True,
+    has_scale=True,
+    strategic=False,
+    columns=tables.ROLLOUT,
+    default=rolloutspec.default,
+    check=rolloutspec.check,
+)
+ANALYSIS_TEMPLATE = Kind(
+    "argoproj.io",
+    "v1alpha1",
+    "AnalysisTemplate",
+    "analysistemplates",
+    short_names=("at",),
+    strategic=False,
+    check=rolloutspec.check_template,
+)
+ANALYSIS_RUN = Kind(
+    "argoproj.io",
+    "v1alpha1",
+    "AnalysisRun",
+    "analysisruns",
+    short_names=("ar",),
+    has_status=True,
+    strategic=False,
+    columns=tables.ANALYSIS_RUN,
+    check=rolloutspec.check_template,
+)
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", columns=tables.LEASE)
 
 
@@ -283,6 +317,9 @@ DEFAULT_KINDS: tuple[Kind, ...] = (
     INGRESS,
     NETWORK_POLICY,
     DISRUPTION_BUDGET,
+    ROLLOUT,
+    ANALYSIS_TEMPLATE,
+    ANALYSIS_RUN,
 )
 
 

@@ -151,6 +151,15 @@ REPLICASET = (
     *_TEMPLATE,
 )
 WORKLOAD = (NAME, AGE, *_TEMPLATE)
+ROLLOUT = (
+    NAME,
+    Column("Desired", _path("spec.replicas", 0), "integer"),
+    Column("Current", _path("status.replicas", 0), "integer"),
+    Column("Up-to-date", _path("status.updatedReplicas", 0), "integer"),
+    Column("Available", _path("status.availableReplicas", 0), "integer"),
+    AGE,
+)
+ANALYSIS_RUN = (NAME, Column("Status", _path("status.phase", "")), AGE)
 
 
 def _node_status(obj: Obj, now: float) -> str:
