@@ -10,10 +10,14 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from harness.clock import Clock
+from harness.errors import LabError
 from harness.lab import layout as names
 from harness.lab import proc
 from harness.lab.aws import server
@@ -23,6 +27,7 @@ from harness.lab.database import Database
 from harness.lab.dns import AnswerFunction, DnsServer
 from harness.lab.envoy import Envoy, HealthCheck
 from harness.lab.health import HealthChecker
+from harness.lab.kube.analysis import Answer
 from harness.lab.kube.cluster import Cluster, NodeSpec
 from harness.lab.layout import Layout
 from harness.lab.network import Network
@@ -111,6 +116,8 @@ class Parts:
         self.prometheus: Prometheus | None = None
         self.alertmanager: Alertmanager | None = None
         self.clusters: dict[str, Cluster] = {}
+        #: queries under way, kept so that they are not lost half-way
+        self._queries: set[asyncio.Task[Answer]] = set()
         self.instance_of_node: dict[str, str] = {}
         self.zone_of_node: dict[str, str] = {}
         self.health = HealthChecker(clock, time_scale, lambda *_: self.changed.set())
@@ -289,6 +296,7 @@ class Parts:
                 for r in self.layout.regions
             ],
         )
+        self.prometheus.set_targets("checks", [(self.layout.control, names.CONTROL_PORT, {})])
         self.prometheus.set_targets("edge", [(self.layout.edge, names.EDGE_METRICS_PORT, {})])
         await self._up(self.prometheus)
 
@@ -312,15 +320,45 @@ class Parts:
                 clock=self.clock,
                 log_dir=self.state_dir / "logs" / "pods",
                 start_delay_s=0.0,
+                ask=self._ask,
             )
             await cluster.serve(self.layout.kube(zone.cluster), names.KUBE_PORT)
             self.clusters[zone.cluster] = cluster
+
+    def _ask(self, metric: dict[str, Any], answered: Callable[[Answer], None]) -> None:
+        """Measure a metric of an AnalysisRun: its query, asked of the lab's Prometheus."""
+        task = asyncio.ensure_future(self._query(metric["provider"]["prometheus"]["query"]))
+        self._queries.add(task)
+
+        def done(task: asyncio.Task[Answer]) -> None:
+            self._queries.discard(task)
+            if not task.cancelled():
+                answered(task.result())
+
+        task.add_done_callback(done)
+
+    async def _query(self, query: str) -> Answer:
+        if self.prometheus is None:
+            return "there is no Prometheus"
+        try:
+            found = await self.prometheus.query(query)
+        except (
+            LabError,
+            aiohttp.ClientError,
+            OSError,
+            TimeoutError,
+            ValueError,
+            KeyError,
+        ) as error:
+            return f"{type(error).__name__}: {error}"
+        return [float(series["value"][1]) for series in found]
 
     def settle(self) -> None:
         """The first pods start at once; from now on one takes as long as in a real cluster."""
         for cluster in self.clusters.values():
             cluster.start_delay_s = self._pod_start_delay_s
             cluster.replace_pods = "pods-not-replaced" not in self.defects
+            cluster.analysis_blind = "canary-analysis-says-success" in self.defects
 
     # ---- end ------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from harness.lab.proc import pss_bytes
 
 
 class ControlServer:
-    """GET /status, GET and PUT /replication/<region>, POST /down; loopback only."""
+    """GET /status and /metrics, GET and PUT /replication/<region>, POST /down; loopback only."""
 
     def __init__(self, layout: Layout, platform: Platform, stop: Callable[[], None]) -> None:
         self._layout = layout
@@ -28,6 +28,7 @@ class ControlServer:
         app.router.add_get("/replication/{region}", self._replication)
         app.router.add_put("/replication/{region}", self._set_replication)
         app.router.add_post("/down", self._down)
+        app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(app, access_log=None)
 
     async def start(self) -> None:
@@ -42,7 +43,7 @@ class ControlServer:
         parts = platform.parts
         pods = {
             name: {
-                d: f"{ready}/{wanted}" for d, (ready, wanted) in platform.deployments(name).items()
+                w: f"{ready}/{wanted}" for w, (ready, wanted) in platform.workloads(name).items()
             }
             for name in parts.clusters
         }
@@ -63,6 +64,9 @@ class ControlServer:
             },
             dumps=lambda value: json.dumps(value, default=str),
         )
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(text=self._platform.checks.render())
 
     async def _replication(self, request: web.Request) -> web.Response:
         return web.json_response(

@@ -35,6 +35,16 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("prometheus-stops", "Prometheus dies when the zone is lost", "exit 111"),
     Defect("fault-never-lands", "network ACL changes are accepted but change nothing", "exit 111"),
     Defect(
+        "canary-analysis-says-success",
+        "the analysis of a new version calls everything it measures good",
+        "exit 99",
+    ),
+    Defect(
+        "canary-gets-no-traffic",
+        "the load balancer sends nobody to a new version, whatever its weight",
+        "exit 111",
+    ),
+    Defect(
         "generator-killed", "the traffic generator is killed half-way", "exit 111", where="load"
     ),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,22 @@ class Envoy(Part):
         #: What :meth:`host_health` last answered.
         self.last_health: dict[tuple[str, int], bool] = {}
         self._endpoints: list[tuple[str, int, str]] = []
+        self._weights: dict[tuple[str, int], int] = {}
 
-    def set_endpoints(self, endpoints: Sequence[tuple[str, int, str]]) -> None:
-        """Balance over these ``(ip, port, zone)``; takes effect within some milliseconds."""
+    def set_endpoints(
+        self,
+        endpoints: Sequence[tuple[str, int, str]],
+        weights: Mapping[tuple[str, int], int] | None = None,
+    ) -> None:
+        """Balance over these ``(ip, port, zone)``; takes effect within some milliseconds.
+
+        ``weights``: by address, where they do not all get the same share.
+        """
         wanted = sorted(set(endpoints) | (set(self._endpoints) if self.sticky else set()))
-        self._endpoints = wanted
-        self._write_endpoints()
+        shares = dict(weights or {})
+        if (wanted, shares) != (self._endpoints, self._weights):
+            self._endpoints, self._weights = wanted, shares
+            self._write_endpoints()
 
     async def host_health(self, timeout_s: float = 1.0) -> dict[tuple[str, int], bool]:
         """Whether Envoy sends traffic to each ``(ip, port)``.
@@ -144,7 +154,7 @@ class Envoy(Part):
             {
                 "locality": {"region": self.region, "zone": zone},
                 "lb_endpoints": [
-                    {"endpoint": {"address": _address(ip, port)}}
+                    {"endpoint": {"address": _address(ip, port)}, **self._weight(ip, port)}
                     for ip, port, of in self._endpoints
                     if of == zone
                 ],
@@ -157,6 +167,12 @@ class Envoy(Part):
             "endpoints": localities,
         }
         return {"resources": [resource]}
+
+    def _weight(self, ip: str, port: int) -> dict[str, int]:
+        """Equal weights are none: Envoy then compares two hosts, else it goes round by weight."""
+        if len(set(self._weights.values())) < 2:
+            return {}
+        return {"load_balancing_weight": self._weights.get((ip, port), 1)}
 
     def config(self) -> dict[str, Any]:
         """The whole static configuration."""
@@ -203,7 +219,7 @@ class Envoy(Part):
         }
 
     def _routes(self) -> list[dict[str, Any]]:
-        """Routes, first match wins. A canary would turn ``cluster`` into ``weighted_clusters``."""
+        """Routes, first match wins."""
         route_s = _seconds(self.timeouts.route_s)
         region_health = {
             "match": {"path": "/health/region"},
@@ -237,6 +253,10 @@ class Envoy(Part):
             },
             "connect_timeout": _seconds(self.timeouts.connect_s),
             "lb_policy": "LEAST_REQUEST",
+            # By weight alone while weights differ: a slow version must get its share all the same.
+            "least_request_lb_config": {
+                "active_request_bias": {"default_value": 0.0, "runtime_key": "lb.bias"}
+            },
             # 0: with every host unhealthy answer 503 at once. The default, 50 %, would send
             # traffic to a dead zone as soon as half of the hosts are gone.
             "common_lb_config": {"healthy_panic_threshold": {"value": 0}},

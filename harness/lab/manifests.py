@@ -29,6 +29,15 @@ ACTIVE_REPLICAS: dict[str, int] = {
 }
 STANDBY_REPLICAS: dict[str, int] = dict.fromkeys(SERVICES, 1)
 
+#: Services that are delivered by a Rollout: the one by canary, the other by blue/green.
+CANARY, BLUE_GREEN = "gateway", "permission"
+CANARY_SERVICE = f"{CANARY}-canary"
+PREVIEW_SERVICE = f"{BLUE_GREEN}-preview"
+ANALYSIS = f"{CANARY}-health"
+_ROLLOUTS = "argoproj.io/v1alpha1"
+#: Pods of a version nobody is sent to any more are kept for so long, in seconds.
+_SCALE_DOWN_S = 5
+
 #: Seeded defects that the services themselves carry out.
 SERVICE_DEFECTS: tuple[str, ...] = ("lost-uploads", "errors-with-200")
 
@@ -47,7 +56,7 @@ def manifests(
     defects: Sequence[str] = (),
     replicas: Mapping[str, int] | None = None,
 ) -> list[Manifest]:
-    """Namespace, then Deployment, Service and PodDisruptionBudget of each service.
+    """Namespace, then Service, PodDisruptionBudget and Deployment or Rollout of each service.
 
     ``replicas`` overrides the number of pods by service name. ``version`` becomes the
     image tag, the ``version`` label and what the pods report.
@@ -58,11 +67,15 @@ def manifests(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     ]
     for service in SERVICES:
-        objects += [
-            _deployment(service, counts[service], version, env),
-            _service(service),
-            _disruption_budget(service),
-        ]
+        workload = _deployment(service, counts[service], version, env)
+        objects += [_service(service), _disruption_budget(service)]
+        if service == CANARY:
+            objects += [_analysis(), _service(CANARY_SERVICE, service)]
+            workload = _rollout(workload, {"canary": _canary()})
+        elif service == BLUE_GREEN:
+            objects += [_service(PREVIEW_SERVICE, service)]
+            workload = _rollout(workload, {"blueGreen": _blue_green()})
+        objects.append(workload)
     return objects
 
 
@@ -127,14 +140,95 @@ def _deployment(service: str, count: int, version: str, env: Mapping[str, str]) 
     }
 
 
-def _service(service: str) -> Manifest:
+def _rollout(deployment: Manifest, strategy: Manifest) -> Manifest:
+    """The Rollout in place of a Deployment."""
+    spec = {**deployment["spec"], "strategy": strategy}
+    return {**deployment, "apiVersion": _ROLLOUTS, "kind": "Rollout", "spec": spec}
+
+
+def _canary() -> Manifest:
+    """A fifth of the users, then half of them, then all; given up when the analysis fails."""
+    arg = {"name": "hash", "valueFrom": {"podTemplateHashValue": "Latest"}}
+    return {
+        "stableService": CANARY,
+        "canaryService": CANARY_SERVICE,
+        "trafficRouting": {"alb": {"ingress": CANARY, "servicePort": POD_PORT}},
+        "scaleDownDelaySeconds": _SCALE_DOWN_S,
+        "abortScaleDownDelaySeconds": _SCALE_DOWN_S,
+        "analysis": {
+            "templates": [{"templateName": ANALYSIS}],
+            "startingStep": 1,
+            "args": [arg],
+        },
+        "steps": [
+            {"setWeight": 20},
+            {"pause": {"duration": "15s"}},
+            {"setWeight": 50},
+            {"pause": {"duration": "10s"}},
+        ],
+    }
+
+
+def _blue_green() -> Manifest:
+    return {
+        "activeService": BLUE_GREEN,
+        "previewService": PREVIEW_SERVICE,
+        "scaleDownDelaySeconds": _SCALE_DOWN_S,
+        "abortScaleDownDelaySeconds": _SCALE_DOWN_S,
+    }
+
+
+def _analysis() -> Manifest:
+    """What a new version must do well: every operation, fast, with the bytes that were stored.
+
+    Each metric says what is good *and* what is bad, so that no data is neither.
+    """
+    of = 'service="gateway",pod=~"gateway-{{args.hash}}-.*",op=~"download|upload|image|list|delete"'
+    by_op = f"sum by (op) (rate(http_requests_total{{{of}}}[10s]))"
+    bad = f'sum by (op) (rate(http_requests_total{{{of},code=~"5.."}}[10s]))'
+    fast = f'sum(rate(http_request_duration_seconds_bucket{{{of},le="0.5"}}[10s]))'
+    timed = f"sum(rate(http_request_duration_seconds_count{{{of}}}[10s]))"
+    wrong = 'sum(content_checks_total{pod=~"gateway-{{args.hash}}-.*",result="wrong"})'
+    return {
+        "apiVersion": _ROLLOUTS,
+        "kind": "AnalysisTemplate",
+        "metadata": _metadata(ANALYSIS),
+        "spec": {
+            "args": [{"name": "hash"}],
+            "metrics": [
+                # The worst operation: the mean of all hides one that never works.
+                _metric("errors", f"max(({bad} or 0 * {by_op}) / ({by_op} > 0.2))", "<", 0.05),
+                _metric("fast", f"{fast} / ({timed} > 0.5)", ">=", 0.9),
+                {**_metric("wrong-bytes", wrong, "<", 1), "failureLimit": 0},
+            ],
+        },
+    }
+
+
+def _metric(name: str, query: str, good: str, bound: float) -> Manifest:
+    bad = {"<": ">=", ">=": "<"}[good]
+    return {
+        "name": name,
+        "initialDelay": "5s",
+        "interval": "2s",
+        "failureLimit": 1,
+        "inconclusiveLimit": 5,
+        "successCondition": f"len(result) > 0 && result[0] {good} {bound}",
+        "failureCondition": f"len(result) > 0 && result[0] {bad} {bound}",
+        "provider": {
+            "prometheus": {"address": "http://prometheus:9090", "query": query},
+        },
+    }
+
+
+def _service(service: str, app: str = "") -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(service),
+        "metadata": {**_metadata(app or service), "name": service},
         "spec": {
             "clusterIP": "None",
-            "selector": {"app": service},
+            "selector": {"app": app or service},
             "ports": [{"name": "http", "port": POD_PORT, "targetPort": POD_PORT}],
         },
     }

@@ -14,10 +14,11 @@ from typing import Any
 import aiohttp
 
 from harness.errors import LabError
+from harness.lab import delivery, manifests, route53
 from harness.lab import layout as names
-from harness.lab import manifests, route53
 from harness.lab.assembly import Parts
 from harness.lab.aws.seed import db_address, lb_address
+from harness.lab.contentchecks import ContentChecks, Pods
 from harness.lab.disaster import DisasterRecovery
 from harness.lab.dns import Answer, Record
 from harness.lab.hands import LabHands
@@ -25,6 +26,7 @@ from harness.lab.services.pod import DEFECTS as SERVICE_DEFECTS
 
 log = logging.getLogger("harness.lab.platform")
 
+GATEWAY = "gateway"
 #: The node controller's grace period before a silent node is NotReady; divided by the time scale.
 NODE_GRACE_S = 40.0
 _TRUTH_PERIOD_S = 0.5
@@ -44,6 +46,7 @@ class Platform:
         self._prometheus_doomed = "prometheus-stops" in parts.defects
         self._node_timers: dict[str, asyncio.TimerHandle] = {}
         self._lock = asyncio.Lock()
+        self.checks = ContentChecks(self._to_check)
         self.hands = LabHands(self)
         self.recovery = DisasterRecovery(
             self.hands,
@@ -63,6 +66,7 @@ class Platform:
         self._apply_aws_to_dns(await parts.aws.state())
         for cluster in parts.clusters.values():
             cluster.on_endpoints(self._endpoints_changed)
+            cluster.on_rollout(self._rollout_changed)
         for zone in self.layout.zones:
             for manifest in manifests.manifests(
                 self.layout,
@@ -81,6 +85,7 @@ class Platform:
             self._look(),
             self._feed_prometheus(),
             self.parts.database.run(),
+            self.checks.run(),
         ]
 
     async def stop(self) -> None:
@@ -102,9 +107,9 @@ class Platform:
 
     def _unsettled(self) -> str | None:
         for name in self.parts.clusters:
-            for deployment, (ready, wanted) in self.deployments(name).items():
+            for workload, (ready, wanted) in self.workloads(name).items():
                 if ready < wanted:
-                    return f"{deployment} in {name}: {ready} of {wanted} pods ready"
+                    return f"{workload} in {name}: {ready} of {wanted} pods ready"
         for region in self.layout.regions:
             if not all(self.parts.envoys[region.name].last_health.values()):
                 return f"load balancer of {region.name} sees unhealthy targets"
@@ -113,11 +118,15 @@ class Platform:
                 return f"health check {check} is not green: {status.reason}"
         return None
 
-    def deployments(self, cluster: str) -> dict[str, tuple[int, int]]:
-        """Deployment of the services → (ready, wanted) pods."""
-        found = self.parts.clusters[cluster].list(
-            "Deployment", names.NAMESPACE, api_version="apps/v1"
-        )
+    def workloads(self, cluster: str) -> dict[str, tuple[int, int]]:
+        """Deployment or Rollout of the services → (ready, wanted) pods."""
+        found = [
+            workload
+            for kind, version in (("Deployment", "apps/v1"), ("Rollout", "argoproj.io/v1alpha1"))
+            for workload in self.parts.clusters[cluster].list(
+                kind, names.NAMESPACE, api_version=version
+            )
+        ]
         return {
             d["metadata"]["name"]: (
                 d.get("status", {}).get("readyReplicas", 0),
@@ -267,17 +276,51 @@ class Platform:
     # ---- Kubernetes → load balancers, Prometheus ----------------------------------------------
 
     def _endpoints_changed(self, namespace: str, service: str, _: list[tuple[str, int]]) -> None:
-        if namespace == names.NAMESPACE and service == "gateway":
-            for region in self.layout.regions:
-                self.parts.envoys[region.name].set_endpoints(
-                    [
-                        (ip, port, zone.name)
-                        for zone in self.layout.zones_in(region.name)
-                        for ip, port in self.parts.clusters[zone.cluster].endpoints(
-                            names.NAMESPACE, "gateway"
-                        )
-                    ]
-                )
+        if namespace == names.NAMESPACE and service in (GATEWAY, manifests.CANARY_SERVICE):
+            self._balance()
+
+    def _rollout_changed(self, namespace: str, name: str) -> None:
+        if namespace == names.NAMESPACE and name == GATEWAY:
+            self._balance()
+
+    def _balance(self) -> None:
+        """Tell the load balancers the gateway pods and the share of each."""
+        for region in self.layout.regions:
+            zones = self.layout.zones_in(region.name)
+            splits = {zone.name: self._split(zone.cluster) for zone in zones}
+            shares = delivery.weights(splits.values())
+            zone_of = {
+                address: zone
+                for zone, split in splits.items()
+                for address in (*split.canary, *split.stable)
+            }
+            endpoints = [(*address, zone_of[address]) for address in shares]
+            self.parts.envoys[region.name].set_endpoints(endpoints, shares)
+
+    def _split(self, cluster: str) -> delivery.Split:
+        found = self.parts.clusters[cluster]
+        weight = found.canary_weight(names.NAMESPACE, GATEWAY)
+        if "canary-gets-no-traffic" in self.parts.defects:
+            weight = 0
+        return delivery.Split(
+            tuple(found.endpoints(names.NAMESPACE, GATEWAY)),
+            tuple(found.endpoints(names.NAMESPACE, manifests.CANARY_SERVICE)),
+            weight,
+        )
+
+    def _to_check(self) -> tuple[Pods, tuple[str, int] | None]:
+        """Gateway pods of versions that are being tried, and one of a version that is not."""
+        clusters = [z.cluster for z in self.layout.zones if z.name not in self.cut]
+        splits = [self._split(cluster) for cluster in clusters]
+        stable = {address for split in splits for address in split.stable}
+        tried = {a for split in splits for a in split.canary} - stable
+        pods = {
+            (pod["status"]["podIP"], names.POD_PORT): pod["metadata"]["name"]
+            for cluster in clusters
+            for pod in self.parts.clusters[cluster].list_pods(names.NAMESPACE, f"app={GATEWAY}")
+            if tried and pod["status"].get("podIP")
+        }
+        return {a: pods[a] for a in sorted(tried & pods.keys())}, min(stable, default=None)
 
     async def _feed_prometheus(self) -> None:
         """Keep Prometheus scraping every pod that has an address, ready or not."""

@@ -33,6 +33,7 @@ JOBS: tuple[Job, ...] = (
     Job("envoy", path=envoy.METRICS_PATH, params={"filter": [envoy.METRICS_FILTER]}),
     Job("store"),
     Job("edge"),
+    Job("checks"),
 )
 _RULES_WINDOW_S = 5
 

@@ -37,6 +37,7 @@ _NOT_TRAFFIC = frozenset(
         "health",
         "metrics",
         "other",
+        "synthetic",
         "upload-create",
         "upload-offset",
         "upload-options",

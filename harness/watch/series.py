@@ -40,7 +40,7 @@ SERIES: dict[str, str] = {
     ),
     # What each pod served: which version users met. Requests of users only.
     "requests_by_pod": (
-        'sum by (service, pod) (http_requests_total{op!~"health|metrics|token|other"})'
+        'sum by (service, pod) (http_requests_total{op!~"health|metrics|other|synthetic|token"})'
     ),
     "envoy_responses": 'envoy_http_downstream_rq_xx{envoy_http_conn_manager_prefix="ingress"}',
     "up": "up",

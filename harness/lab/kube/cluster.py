@@ -286,10 +286,12 @@ class Cluster:
         options = DeleteOptions(grace_s=grace_s)
         self.registry.delete(self._kind(api_version, kind), namespace, name, options)
 
-    def scale(self, namespace: str, deployment: str, replicas: int) -> None:
-        """Set the wanted number of pods. Raises ApiError 404 or 422."""
+    def scale(self, namespace: str, workload: str, replicas: int) -> None:
+        """Set the wanted number of pods of a Deployment or Rollout. Raises ApiError 404 or 422."""
+        is_rollout = self._store.get(kinds.ROLLOUT.storage, namespace, workload) is not None
+        kind = kinds.ROLLOUT if is_rollout else kinds.DEPLOYMENT
         change = {"spec": {"replicas": replicas}}
-        self.patch("Deployment", namespace, deployment, change, api_version="apps/v1")
+        self.patch(kind.kind, namespace, workload, change, api_version=kind.api_version)
 
     def list_pods(self, namespace: str, selector: str = "") -> list[dict]:
         return self.list("Pod", namespace, selector)

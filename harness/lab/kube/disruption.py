@@ -60,9 +60,11 @@ def _expected(registry: Registry, pods: list[Obj]) -> int:
             kinds.REPLICASET.storage, namespace_of(pod), owner.get("name", "")
         )
         above = controller_of(found) if found else None
-        if above and above["kind"] == "Deployment":
-            key = namespace_of(pod), above["name"]
-            found = registry.store.get(kinds.DEPLOYMENT.storage, *key) or found
+        kind = {"Deployment": kinds.DEPLOYMENT, "Rollout": kinds.ROLLOUT}.get(
+            above["kind"] if above else ""
+        )
+        if above and kind:
+            found = registry.store.get(kind.storage, namespace_of(pod), above["name"]) or found
         identity = meta(found).get("uid") if found else owner["uid"]
         if identity not in seen:
             seen.add(identity)
@@ -78,7 +80,11 @@ class DisruptionController:
     def keys_for(self, change: Change) -> Iterable[Key]:
         if change.resource == kinds.DISRUPTION_BUDGET.storage:
             yield namespace_of(change.obj), name_of(change.obj)
-        elif change.resource in (kinds.POD.storage, kinds.DEPLOYMENT.storage):
+        elif change.resource in (
+            kinds.POD.storage,
+            kinds.DEPLOYMENT.storage,
+            kinds.ROLLOUT.storage,
+        ):
             for budget in self._registry.store.list(
                 kinds.DISRUPTION_BUDGET.storage, namespace_of(change.obj)
             ):

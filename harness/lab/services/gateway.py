@@ -16,6 +16,7 @@ from harness.lab.services.asgi import (
     json_response,
     too_large,
 )
+from harness.lab.services.builds import build_of
 from harness.lab.services.client import Body, CallFailed
 from harness.lab.services.dns import Answer, DnsError
 from harness.lab.services.pod import Pod
@@ -107,8 +108,15 @@ class Gateway(App):
         self._buckets: dict[str, TokenBucket] = {}
         self._verified: dict[str, _Verified] = {}
         self._verifying: dict[str, asyncio.Task[_Verified]] = {}
+        self._build = build_of(pod.env.version)
 
     def route(self, request: Request) -> tuple[str, Handler]:
+        op, handler = self._route(request)
+        if request.header(b"x-synthetic") and op != "token":
+            op = "synthetic"  # a check of ours, not a user
+        return op, self._build(op, handler)
+
+    def _route(self, request: Request) -> tuple[str, Handler]:
         path = request.path
         if path == "/health/region":
             return "health", self._region_health

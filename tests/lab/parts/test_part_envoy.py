@@ -134,3 +134,19 @@ def test_a_sticky_load_balancer_keeps_sending_to_the_dead_host(parts, tmp_path):
         assert answers[200, B] >= 5
 
     asyncio.run(scenario())
+
+
+def test_requests_are_shared_by_weight_while_weights_differ(parts, tmp_path):
+    async def scenario() -> None:
+        envoy, _ = await launch(parts, tmp_path, {A: "ok", B: "ok"})
+        envoy.set_endpoints(endpoints(A, B), {(A, PORT): 900, (B, PORT): 100})
+        # Taken over at once, health included: neither host is new.
+        assert await poll_until(lambda: shifted(envoy), deadline_s=2.0)
+        seen = await ask(envoy, 100)
+        assert 5 <= seen[200, B] <= 15
+        assert sum(seen.values()) == seen[200, A] + seen[200, B]
+
+    async def shifted(envoy: Envoy) -> bool:
+        return (await ask(envoy, 20))[200, B] <= 4
+
+    asyncio.run(scenario())

@@ -91,15 +91,27 @@ def test_manifests_describe_every_service_and_their_environment_can_be_read(zone
     layout = Layout(9)
     standby = zone.region == "us-west-2"
     objects = manifests.manifests(layout, zone.cluster, standby=standby, version="v7")
-    kinds = [item["kind"] for item in objects]
-    assert kinds.count("Namespace") == 1
-    for kind in ("Deployment", "Service", "PodDisruptionBudget"):
-        names = [o["metadata"]["name"] for o in objects if o["kind"] == kind]
-        assert names == list(SERVICES)
-    expected = manifests.STANDBY_REPLICAS if standby else manifests.ACTIVE_REPLICAS
+    assert [item["kind"] for item in objects].count("Namespace") == 1
+    workloads = [o for o in objects if o["kind"] in ("Deployment", "Rollout")]
+    budgets = [o for o in objects if o["kind"] == "PodDisruptionBudget"]
+    for found in (workloads, budgets):
+        assert [o["metadata"]["name"] for o in found] == list(SERVICES)
+    rollouts = {
+        o["metadata"]["name"]: o["spec"]["strategy"] for o in workloads if o["kind"][0] == "R"
+    }
+    assert {name: list(strategy) for name, strategy in rollouts.items()} == {
+        manifests.CANARY: ["canary"],
+        manifests.BLUE_GREEN: ["blueGreen"],
+    }
+    services = [o["metadata"]["name"] for o in objects if o["kind"] == "Service"]
+    extra = {manifests.CANARY_SERVICE, manifests.PREVIEW_SERVICE}
+    assert set(services) == {*SERVICES, *extra}
     for item in objects:
-        if item["kind"] != "Deployment":
-            continue
+        if item["apiVersion"].startswith("argoproj.io"):
+            checked = {"Rollout": kinds.ROLLOUT, "AnalysisTemplate": kinds.ANALYSIS_TEMPLATE}
+            assert checked[item["kind"]].check(item, None) == []
+    expected = manifests.STANDBY_REPLICAS if standby else manifests.ACTIVE_REPLICAS
+    for item in workloads:
         assert item["metadata"]["namespace"] == NAMESPACE
         assert item["spec"]["replicas"] == expected[item["metadata"]["name"]]
         template = item["spec"]["template"]
