@@ -17,7 +17,11 @@ from harness.errors import HarnessError
 from harness.target.model import Target
 
 #: Modules that register undo functions, loaded before the first lookup.
-FAMILIES = ("harness.chaos.actions.network", "harness.chaos.actions.pods")
+FAMILIES = (
+    "harness.chaos.actions.delivery",
+    "harness.chaos.actions.network",
+    "harness.chaos.actions.pods",
+)
 
 
 class Reach:

@@ -29,6 +29,21 @@ def get_json(api: Any, path: str, **query: Any) -> dict[str, Any]:
     return answer
 
 
+def patch_json(api: Any, path: str, change: Any, kind: str) -> None:
+    """``PATCH path`` with ``change`` of content type ``kind``; raises the client's errors."""
+    response = api.call_api(
+        path,
+        "PATCH",
+        body=change,
+        header_params={"Accept": "application/json", "Content-Type": kind},
+        auth_settings=["BearerToken"],
+        _preload_content=False,
+        _return_http_data_only=True,
+    )
+    response.drain_conn()
+    response.release_conn()
+
+
 def is_ready(item: Mapping[str, Any]) -> bool:
     """Whether a pod's or node's Ready condition is True."""
     conditions = item.get("status", {}).get("conditions") or ()

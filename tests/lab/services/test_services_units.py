@@ -8,6 +8,7 @@ import pytest
 from harness.clock import ManualClock
 from harness.errors import LabError
 from harness.lab import manifests
+from harness.lab.kube import kinds
 from harness.lab.layout import NAMESPACE, SERVICES, ZONES, Layout
 from harness.lab.services.auth import Tokens
 from harness.lab.services.cache import Cache
