@@ -8,7 +8,7 @@ proves nothing, whatever its controller says.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from harness.plan.model import Availability, BlueGreen, Canary, RollingUpdate
@@ -25,6 +25,7 @@ from harness.verdict.rollouts import (
     subjects,
     text_of,
 )
+from harness.verdict.traffic import Trial
 
 _SEEN = "history.jsonl sighting rollout:"
 _EVIDENCE = (_SEEN, f"series/{SERIES}.json")
@@ -401,6 +402,22 @@ def _enough_available(case: Case, phase: str, landed: Landing, subject: str) -> 
         f"{subject}: {because}",
         ("history.jsonl sighting deployment:",),
     )
+
+
+def trials(case: Case, landings: Mapping[str, Landing]) -> Iterator[Trial]:
+    """Versions that were to be withdrawn, were, and what they served until then."""
+    for objective in case.plan.objectives:
+        if not isinstance(objective, Canary) or objective.ends != "withdrawn":
+            continue
+        for landed in (landings[fault] for fault in objective.faults):
+            for subject in subjects(case, landed.fault, "rollout:"):
+                course = follow(case, landed, subject)
+                met, gone = exposure(case, course), course.first(State.WITHDRAWN)
+                if met.first is None or met.why_not or gone is None:
+                    continue
+                if course.last is not None and course.last.state is State.WITHDRAWN:
+                    until = math.ceil(gone.t + _DRAINED_S)
+                    yield Trial(range(math.floor(met.first[0]), until), met.served)
 
 
 # ---- timeline ----------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from harness.verdict.delivery import (
     judge_blue_green,
     judge_canary,
     judge_rolling_update,
+    trials,
 )
 from harness.verdict.durability import judge_durability
 from harness.verdict.failover import (
@@ -154,7 +155,7 @@ class _Judge:
         case = self.case
         yield from self._safe("evidence complete", "all", judge_evidence, self.gaps)
         yield from self._safe("generator healthy", "all", judge_generator, case)
-        yield from self._safe("content", "all", judge_content, case)
+        yield from self._safe("content", "all", self._content)
         for phase in case.plan.phases:
             yield from self._safe("planned rate sent", phase.name, judge_rate, case, phase.name)
             if phase.kind == "fault" and phase.fault:
@@ -167,6 +168,9 @@ class _Judge:
                 yield from self._safe(
                     objective.text, "all", judge_durability, case, objective, named
                 )
+
+    def _content(self) -> Finding:
+        return judge_content(self.case, list(trials(self.case, self.landings)))
 
     def _fault(self, name: str) -> Iterator[Finding]:
         case, landed, phase = self.case, self.landings[name], f"fault:{name}"

@@ -6,6 +6,9 @@ recorded may have gone either way, so every figure is an interval and is judged 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from harness.plan.model import Availability, ErrorRate, Latency, Throughput
 from harness.verdict.case import Case, number_of
 from harness.verdict.counts import Counts, Share
@@ -106,15 +109,31 @@ def judge_throughput(case: Case, objective: Throughput, phase: str) -> Finding:
     )
 
 
-def judge_content(case: Case) -> Finding:
-    """What was answered with success must be what was stored."""
+@dataclass(frozen=True)
+class Trial:
+    """Seconds in which a version that was then withdrawn served so many requests."""
+
+    seconds: range
+    served: float
+
+
+def judge_content(case: Case, trials: Iterable[Trial] = ()) -> Finding:
+    """What was answered with success must be what was stored.
+
+    A bad version that was tried and withdrawn in time is what ``trials`` are for: as many wrong
+    answers as it served requests are its own, and judged there.
+    """
     counts = case.by_second.over(case.by_second.seconds())
-    wrong = {
-        error: n
-        for error, n in counts.by(lambda cell: cell.error).items()
-        if error in CONTENT_ERRORS
-    }
+    wrong = _wrong(counts)
     total = sum(wrong.values())
+    own = 0
+    for trial in trials:
+        meanwhile = sum(_wrong(case.by_second.over(trial.seconds)).values())
+        own += min(meanwhile, int(trial.served))
+    if total and total <= own:
+        outcome, because = _content_by_share(case, counts)
+        because = f"{total} wrong answers of versions being tried and then withdrawn; {because}"
+        return _content(outcome, 0, because)
     if total:
         kinds = ", ".join(f"{error} × {n}" for error, n in wrong.items())
         what = "error bodies" if "error-body" in wrong else "wrong content"
@@ -123,11 +142,21 @@ def judge_content(case: Case) -> Finding:
         outcome, because = Outcome.UNKNOWN, "nothing was answered"
     else:
         outcome, because = _content_by_share(case, counts)
+    return _content(outcome, total, because)
+
+
+def _wrong(counts: Counts) -> dict[str, int]:
+    """Answers that carried something else than what was stored, by what was wrong."""
+    errors = counts.by(lambda cell: cell.error)
+    return {error: n for error, n in errors.items() if error in CONTENT_ERRORS}
+
+
+def _content(outcome: Outcome, wrong: int, because: str) -> Finding:
     return Finding(
         objective="content",
         phase="all",
         outcome=outcome,
-        measured=Measured(total, total, total, "answers"),
+        measured=Measured(wrong, wrong, wrong, "answers"),
         required="no answer with status 200 and a wrong body",
         because=because,
         evidence=_TALLIES,

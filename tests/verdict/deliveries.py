@@ -161,6 +161,7 @@ class Delivery:
     course: dict[float, Any] = field(default_factory=bad_canary)
     weights: dict[float, float] = field(default_factory=lambda: {26: 20.0, 36: 0.0})
     failing: dict[int, int] = field(default_factory=dict)
+    error: str = "500"
     subject: str = ROLLOUT
     uncertainty_s: float = 0.5
     #: a beat every five seconds, but for these
@@ -249,7 +250,7 @@ class Delivery:
             ]  # fmt: skip
             if bad:
                 zone = ("us-east-1", "us-east-1a")
-                cells.append(TallyCell("download", *zone, "failed", "500", bad, 0, {}, {}, {}))
+                cells.append(TallyCell("download", *zone, "failed", self.error, bad, 0, {}, {}, {}))
             yield TallySecond(T0 + offset, RATE, tuple(cells))
 
     def _series(self) -> Series:

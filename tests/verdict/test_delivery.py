@@ -108,7 +108,7 @@ def test_a_version_given_up_that_still_gets_users_fails() -> None:
 
 def test_a_version_that_is_tried_again_fails() -> None:
     course = {**bad_canary(), 45.0: trying(20)}
-    weights = {26: 20.0, 36: 0.0, 45: 20.0, 60: 0.0}
+    weights = {26.0: 20.0, 36.0: 0.0, 45.0: 20.0, 60.0: 0.0}
     says(judged(Delivery(course=course, weights=weights), WITHDRAWN), WITHDRAWN, FAIL, "again")
 
 
@@ -126,6 +126,25 @@ def test_pods_of_the_bad_version_left_behind_fail() -> None:
 def test_fewer_pods_of_the_stable_version_fail() -> None:
     course = {**bad_canary(), 66.0: rollout(pods={OLD: OLD_PODS[:1]}, ready=1)}
     says(judged(Delivery(course=course), WITHDRAWN), "stable version intact", FAIL, "1 pods")
+
+
+def test_wrong_bytes_of_a_version_that_is_withdrawn_are_its_own_and_no_others() -> None:
+    tried = Delivery(failing={28: 5, 30: 5}, error="checksum")
+    says(judged(tried, WITHDRAWN), "content", PASS, "10 wrong answers of versions being tried")
+    for elsewhere in (5, 50, 70):
+        later = Delivery(failing={28: 5, elsewhere: 1}, error="checksum")
+        says(judged(later, WITHDRAWN), "content", FAIL, "checksum × 6")
+    more = Delivery(failing=dict.fromkeys(range(27, 36), 30), error="checksum")
+    says(judged(more, WITHDRAWN), "content", FAIL)
+
+
+def test_wrong_bytes_of_a_version_that_stays_are_a_failure() -> None:
+    course = {k: v for k, v in bad_canary().items() if k != 36.0}
+    weights = {26.0: 20.0, 60.0: 0.0}
+    stays = Delivery(course=course, weights=weights, failing={28: 5}, error="checksum")
+    says(judged(stays, WITHDRAWN), "content", FAIL)
+    unknown = Delivery(failing={28: 5}, error="checksum", status="error")
+    says(judged(unknown, WITHDRAWN), "content", FAIL)
 
 
 # ---- nobody looked, or what was seen makes no sense ------------------------------------------
