@@ -19,6 +19,7 @@ from harness.lab.part import write_atomically
 
 SIMULATES = (
     "Kubernetes API of three clusters; pods are processes",
+    "Argo Rollouts: canary with analysis, blue/green; Envoy shares by weight",
     "AWS API (moto) joined to the processes: network ACLs, instances, RDS, Route 53",
     "CloudFront: one edge with a cache for downloads and images, outside every region",
     "DNS with Route 53 failover and health checks; AWS intervals divided by the time scale",

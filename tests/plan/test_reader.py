@@ -13,12 +13,15 @@ from harness.plan import Plan, parse_plan, plan_for_experiment, plan_for_load, r
 from harness.plan.model import (
     Agreement,
     Availability,
+    BlueGreen,
+    Canary,
     Durability,
     ErrorRate,
     Failback,
     Failover,
     Latency,
     Recovery,
+    RollingUpdate,
     Throughput,
 )
 
@@ -29,6 +32,38 @@ TEXT = LAB.read_text()
 
 def lab() -> Plan:
     return read_plan(LAB)
+
+
+def test_objectives_of_deliveries_are_read_to_what_they_say() -> None:
+    plan = read_plan(REPO / "experiments" / "gamedays" / "delivery.yaml")
+    found = {o.text: o for o in plan.objectives}
+    bad = ("bad-errors", "bad-slow", "bad-bytes", "bad-uploads")
+    texts = ("canary: withdrawn within 30s", "canary: promoted within 50s")
+    for text, ends, within_s, faults in zip(
+        texts, ("withdrawn", "promoted"), (30, 50), (bad, ("good",)), strict=True
+    ):
+        line = found[text].line
+        assert found[text] == Canary(text, faults, line, ends, within_s)  # type: ignore[arg-type]
+    switched, complete = "blue/green: switched within 20s", "rolling update: complete within 30s"
+    assert found[switched] == BlueGreen(switched, ("blue-green",), found[switched].line, 20)
+    assert found[complete] == RollingUpdate(complete, ("rolling",), found[complete].line, 30)
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("withdrawn within 30s", "withdrawn in 30s", "canary is written"),
+        ("withdrawn within 30s", "withdrawn within 50s", "longer than the 45s"),
+        ("complete within 30s", "complete within 41s", "longer than the 40s"),
+    ],
+)
+def test_a_bound_on_a_delivery_that_could_not_be_missed_is_refused(
+    old: str, new: str, said: str
+) -> None:
+    file = REPO / "experiments" / "gamedays" / "delivery.yaml"
+    with pytest.raises(PlanInvalid, match=said):
+        parse_plan(file.read_text().replace(old, new), file)
 
 
 # ---- read to the right values ------------------------------------------------------------------
