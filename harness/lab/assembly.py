@@ -296,7 +296,6 @@ class Parts:
                 for r in self.layout.regions
             ],
         )
-        self.prometheus.set_targets("checks", [(self.layout.control, names.CONTROL_PORT, {})])
         self.prometheus.set_targets("edge", [(self.layout.edge, names.EDGE_METRICS_PORT, {})])
         await self._up(self.prometheus)
 

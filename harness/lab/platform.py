@@ -269,6 +269,12 @@ class Platform:
                     listeners.append((pod["status"]["podIP"], names.POD_PORT))
         return pids, listeners
 
+    def watch_checks(self) -> None:
+        """Have Prometheus scrape the synthetic checks, once they are served."""
+        if self.parts.prometheus is not None:
+            at = (self.layout.control, names.CONTROL_PORT, {})
+            self.parts.prometheus.set_targets("checks", [at])
+
     def blocked(self, zone: str) -> bool:
         """Whether ``zone`` is cut off now."""
         return zone in self.cut

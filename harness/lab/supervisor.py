@@ -99,6 +99,7 @@ class Supervisor:
     async def _boot(self) -> None:
         await self.platform.start()
         await self.control.start()
+        self.platform.watch_checks()
         for coroutine in self.platform.loops():
             self._keep(coroutine)
         await self.platform.settled(deadline_s=20.0)

@@ -85,7 +85,7 @@ def observers(target: Target, clock: Clock | None = None) -> list[Observer]:
     for cluster in target.clusters:
         found.append(Pods(target, cluster, every.kubernetes))
         found.append(Nodes(target, cluster, every.nodes))
-        found.append(Deliveries(target, cluster, every.kubernetes))
+        found.append(Deliveries(target, cluster, every.nodes))
     found.append(Alerts(target, every.alerts, clock))
     if target.alertmanager_url:
         found.append(Alertmanager(target, every.alerts))
