@@ -48,7 +48,7 @@ def without_probe(made: dict[str, Any]) -> dict[str, Any]:
 def kube(tmp_path: Path) -> Iterator[LabCluster]:
     """Pods that do nothing: a gateway by canary, and a file service."""
     runner = SubprocessRunner(["sleep", "60"])
-    made = LabCluster(tmp_path, 14, runner=runner, start_delay_s=0.0)
+    made = LabCluster(tmp_path, 15, runner=runner, start_delay_s=0.0)
     try:
         for app in ("gateway", "gateway-canary"):
             made.apply(service(app))

@@ -209,20 +209,20 @@ def test_an_unknown_patch_format_or_path_is_refused_as_a_status(bare: LabCluster
 
 
 def test_a_custom_resource_is_one_entry_in_the_table_of_kinds(tmp_path: Path) -> None:
-    rollout = Kind(
-        "argoproj.io",
+    gadget = Kind(
+        "example.com",
         "v1alpha1",
-        "Rollout",
-        "rollouts",
-        short_names=("ro",),
+        "Gadget",
+        "gadgets",
+        short_names=("gd",),
         has_status=True,
         has_scale=True,
         strategic=False,
     )
-    served = LabCluster(tmp_path, 21, extra_kinds=[rollout])
+    served = LabCluster(tmp_path, 21, extra_kinds=[gadget])
     try:
         body = {"metadata": {"name": "r"}, "spec": {"replicas": 2, "steps": [1]}}
-        path = "/apis/argoproj.io/v1alpha1/namespaces/default/rollouts"
+        path = "/apis/example.com/v1alpha1/namespaces/default/gadgets"
         code, made = call(served, "POST", path, body)
         assert (code, made["metadata"]["generation"]) == (201, 1)
         strategic = "application/strategic-merge-patch+json"
@@ -236,6 +236,6 @@ def test_a_custom_resource_is_one_entry_in_the_table_of_kinds(tmp_path: Path) ->
         assert (changed["spec"]["replicas"], changed["status"]["phase"]) == (2, "Healthy")
         _, scale = call(served, "PATCH", f"{path}/r/scale", {"spec": {"replicas": 5}}, merge)
         assert scale["spec"]["replicas"] == 5
-        assert "r" in served.kubectl("get", "ro")
+        assert "r" in served.kubectl("get", "gd")
     finally:
         served.close()
