@@ -6,6 +6,7 @@ the user can save, edit and run again.
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -45,6 +46,14 @@ _STEADY = """\
 """
 #: Agreement is asked for as closely as so short a phase can tell.
 _AGREEMENT_PERCENT = (2, 5, 10, 20)
+#: Tag of an experiment that delivers a version → what must become of it, and in which share of
+#: the hold: a withdrawal is clocked from the first request the version serves, which is later.
+_DELIVERIES = {
+    "withdrawn": ("canary: withdrawn", 0.6),
+    "promoted": ("canary: promoted", 1.0),
+    "switched": ("blue/green: switched", 1.0),
+    "complete": ("rolling update: complete", 1.0),
+}
 LAB_TARGET = TargetNames("http://api.fileservice.lab:8080", "us-east-1", "us-west-2")
 
 
@@ -64,9 +73,11 @@ def plan_for_experiment(
     """A plan of one fault, with the usual objectives.
 
     A fault of a whole region (a file in a folder ``region``) is also judged for failover
-    and failback. Raises PlanInvalid as the reader does.
+    and failback, a delivery (in a folder ``delivery``) by what its tags say must become of
+    the version: withdrawn, promoted, switched or complete. Raises PlanInvalid as the reader does.
     """
     region = file.resolve().parent.name.startswith("region")
+    delivery = _delivery(file, hold_s)
     head = _HEAD.format(
         name=file.stem.lower().replace("_", "-"),
         description=f"One experiment, {file.name}, under traffic.",
@@ -86,11 +97,26 @@ def plan_for_experiment(
     agreement = agreement_percent(rate, min(baseline_s, cool_down_s), scrape_interval_s)
     text = head + fault
     text += _STEADY.format(steady="baseline, cool-down", rpo=rpo, agreement=agreement)
+    if delivery:
+        return parse_plan(text + delivery, Path("experiment.yaml"))
     text += f"  - recovery: within {hold_s:g}s\n    of: [fault]\n"
     if region:
         text += f"  - failover: within {hold_s:g}s\n    of: [fault]\n"
         text += f"  - failback: within {recovery_s:g}s\n    of: [fault]\n"
     return parse_plan(text, Path("experiment.yaml"))
+
+
+def _delivery(file: Path, hold_s: float) -> str:
+    """The objective of a delivery, by its tags; empty for another experiment."""
+    if file.resolve().parent.name != "delivery":
+        return ""
+    try:
+        tags = json.loads(file.read_bytes()).get("tags") or []
+    except (OSError, ValueError, AttributeError):
+        return ""  # the reader says what is wrong with it
+    for words, share in (found for tag, found in _DELIVERIES.items() if tag in tags):
+        return f"  - {words} within {share * hold_s:g}s\n    of: [fault]\n"
+    return ""
 
 
 def plan_for_load(

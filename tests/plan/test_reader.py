@@ -51,6 +51,20 @@ def test_objectives_of_deliveries_are_read_to_what_they_say() -> None:
 
 
 @pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("bad-canary-slow", "canary: withdrawn within 36s"),
+        ("good-canary", "canary: promoted within 60s"),
+        ("blue-green", "blue/green: switched within 60s"),
+        ("rolling-update", "rolling update: complete within 60s"),
+    ],
+)
+def test_one_delivery_is_judged_by_what_must_become_of_the_version(file: str, text: str) -> None:
+    plan = plan_for_experiment(REPO / f"experiments/delivery/{file}.json", hold_s=60)
+    assert text in [o.text for o in plan.objectives]
+
+
+@pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("withdrawn within 30s", "withdrawn in 30s", "canary is written"),
