@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
 
 from harness.lab.contentchecks import ContentChecks
 from harness.lab.delivery import Split, weights
@@ -122,3 +123,50 @@ def test_checks_are_counted_by_pod_and_result() -> None:
     assert 'content_checks_total{pod="gateway-1",result="ok"} 1' in lines
     assert 'content_checks_total{pod="gateway-1",result="wrong"} 2' in lines
     assert 'content_checks_total{pod="gateway-1",result="failed"} 0' in lines
+
+
+def test_every_pod_that_is_tried_is_read_and_compared() -> None:
+    """Against servers that give back what was stored, other bytes, and nothing."""
+    stored: dict[str, bytes] = {}
+    seen: list[str] = []
+
+    async def token(request: web.Request) -> web.Response:
+        return web.json_response({"token": "t"})
+
+    async def put(request: web.Request) -> web.Response:
+        stored[request.path] = await request.read()
+        return web.Response(status=201)
+
+    async def get(request: web.Request) -> web.Response:
+        seen.append(request.headers["x-synthetic"] + request.headers["Authorization"])
+        body = stored[request.path]
+        return web.Response(body=body if request.app["good"] else body[:-1] + b"?")
+
+    async def serve(good: bool) -> tuple[web.AppRunner, tuple[str, int]]:
+        app = web.Application()
+        app["good"] = good
+        app.router.add_post("/v1/token", token)
+        app.router.add_put("/v1/files/{id}", put)
+        app.router.add_get("/v1/files/{id}", get)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        return runner, (host, port)
+
+    async def scenario() -> str:
+        good_runner, good = await serve(True)
+        bad_runner, bad = await serve(False)
+        checks = ContentChecks(lambda: ({good: "a", bad: "b", ("127.0.0.1", 9): "c"}, good))
+        task = asyncio.ensure_future(checks.run())
+        while 'pod="c"' not in checks.render():
+            await asyncio.sleep(0.01)
+        task.cancel()
+        for runner in (good_runner, bad_runner):
+            await runner.cleanup()
+        return checks.render()
+
+    text = asyncio.run(scenario())
+    for pod, result in (("a", "ok"), ("b", "wrong"), ("c", "failed")):
+        assert f'content_checks_total{{pod="{pod}",result="{result}"}} 1' in text
+    assert seen == ["1Bearer t", "1Bearer t"]
