@@ -137,14 +137,13 @@ def test_every_pod_that_is_tried_is_read_and_compared() -> None:
         stored[request.path] = await request.read()
         return web.Response(status=201)
 
-    async def get(request: web.Request) -> web.Response:
-        seen.append(request.headers["x-synthetic"] + request.headers["Authorization"])
-        body = stored[request.path]
-        return web.Response(body=body if request.app["good"] else body[:-1] + b"?")
-
     async def serve(good: bool) -> tuple[web.AppRunner, tuple[str, int]]:
+        async def get(request: web.Request) -> web.Response:
+            seen.append(request.headers["x-synthetic"] + request.headers["Authorization"])
+            body = stored[request.path]
+            return web.Response(body=body if good else body[:-1] + b"?")
+
         app = web.Application()
-        app["good"] = good
         app.router.add_post("/v1/token", token)
         app.router.add_put("/v1/files/{id}", put)
         app.router.add_get("/v1/files/{id}", get)
