@@ -111,7 +111,7 @@ def standing(
 
 
 def _holds(objective: Objective, figures: LiveFigures | None) -> bool | None:
-    if figures is None or figures.error_ratio is None:
+    if figures is None or figures.error_ratio is None or getattr(objective, "operations", ()):
         return None
     match objective:
         case Availability():
@@ -119,7 +119,8 @@ def _holds(objective: Objective, figures: LiveFigures | None) -> bool | None:
         case ErrorRate():
             return figures.error_ratio < objective.below
         case Throughput():
-            return figures.achieved_rate >= objective.at_least * figures.planned_rate
+            wanted = max(objective.at_least * figures.planned_rate, objective.at_least_per_s)
+            return figures.achieved_rate >= wanted
         case Latency(fraction=0.95) if figures.p95_s is not None:
             return figures.p95_s < objective.below_s
     return None

@@ -11,7 +11,8 @@ import math
 from pathlib import Path
 
 from harness.plan.model import Plan, TargetNames
-from harness.plan.reader import parse_plan, relative
+from harness.plan.nodes import relative
+from harness.plan.reader import parse_plan
 from harness.plan.shapes import parse_rate
 
 _HEAD = """\

@@ -106,7 +106,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class _InPhases:
-    """An objective judged once per phase named. ``text`` is the user's own wording."""
+    """An objective judged once per phase named. ``text`` is the user's own wording.
+
+    Some count only the arrivals of the ``operations`` named; none named means all of them.
+    """
 
     text: str
     phases: tuple[str, ...]
@@ -128,6 +131,7 @@ class Availability(_InPhases):
 
     kind: ClassVar[str] = "availability"
     at_least: float
+    operations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ class ErrorRate(_InPhases):
 
     kind: ClassVar[str] = "error rate"
     below: float
+    operations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,14 +150,46 @@ class Latency(_InPhases):
     kind: ClassVar[str] = "latency"
     fraction: float
     below_s: float
+    operations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Throughput(_InPhases):
-    """At least this fraction of the planned arrivals was answered successfully per second."""
+    """At least this fraction of the planned arrivals was answered successfully per second, and
+    at least ``at_least_per_s`` a second."""
 
     kind: ClassVar[str] = "throughput"
     at_least: float
+    operations: tuple[str, ...] = ()
+    at_least_per_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class ErrorBudget(_InPhases):
+    """The phases together spent at most this fraction of what ``slo`` allows in ``period_s``.
+
+    Bad is an arrival that did not succeed; where ``within_s`` is above zero, not within it.
+    """
+
+    kind: ClassVar[str] = "error budget"
+    at_most: float
+    slo: float
+    period_s: float
+    within_s: float = 0.0
+    operations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BurnRate(_InPhases):
+    """At no second was the error budget of ``slo`` being spent ``below`` times as fast as it
+    lasts, or faster, in every one of the windows that end there (the longest first)."""
+
+    kind: ClassVar[str] = "burn rate"
+    below: float
+    windows_s: tuple[float, ...]
+    slo: float
+    within_s: float = 0.0
+    operations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -228,6 +265,8 @@ Objective: TypeAlias = (
     | ErrorRate
     | Latency
     | Throughput
+    | ErrorBudget
+    | BurnRate
     | Recovery
     | Failover
     | Failback
@@ -242,6 +281,8 @@ OBJECTIVES: tuple[type[Any], ...] = (
     ErrorRate,
     Latency,
     Throughput,
+    ErrorBudget,
+    BurnRate,
     Recovery,
     Failover,
     Failback,
@@ -295,7 +336,9 @@ class Plan:
     @property
     def thresholds_s(self) -> tuple[float, ...]:
         """Latencies below which the load generator counts exactly, ascending."""
-        return tuple(sorted({o.below_s for o in self.objectives if isinstance(o, Latency)}))
+        found = {o.below_s for o in self.objectives if isinstance(o, Latency)}
+        found |= {o.within_s for o in self.objectives if isinstance(o, (ErrorBudget, BurnRate))}
+        return tuple(sorted(found - {0.0}))
 
     @property
     def expected(self) -> Mapping[str, Any]:

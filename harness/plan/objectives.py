@@ -15,8 +15,10 @@ from harness.plan.model import (
     Agreement,
     Availability,
     BlueGreen,
+    BurnRate,
     Canary,
     Durability,
+    ErrorBudget,
     ErrorRate,
     Failback,
     Failover,
@@ -26,7 +28,8 @@ from harness.plan.model import (
     RollingUpdate,
     Throughput,
 )
-from harness.plan.quantities import duration_s, fraction
+from harness.plan.quantities import duration_s, fraction, rate_per_s
+from harness.plan.slo import Slo
 
 _PERCENT = r"(?P<percent>[\d.]+ ?%?)"
 _DURATION = r"(?P<duration>\S+)"
@@ -34,12 +37,14 @@ _DURATION = r"(?P<duration>\S+)"
 
 @dataclass(frozen=True)
 class Wording:
-    """One kind of objective: its pattern, an example, and whether it takes ``in`` or ``of``."""
+    """One kind of objective: its pattern, an example, whether it takes ``in`` or ``of``, and
+    which other keys."""
 
     pattern: str
     example: str
     scope: str
     build: Callable[..., Objective]
+    extra: tuple[str, ...] = ()
 
 
 WORDINGS: dict[str, Wording] = {
@@ -48,24 +53,42 @@ WORDINGS: dict[str, Wording] = {
         "at least 99.9 %",
         "in",
         lambda m, **k: Availability(at_least=fraction(m["percent"]), **k),
+        ("for",),
     ),
     "error rate": Wording(
         rf"below {_PERCENT}",
         "below 1 %",
         "in",
         lambda m, **k: ErrorRate(below=fraction(m["percent"]), **k),
+        ("for",),
     ),
     "latency": Wording(
         rf"p(?P<rank>\d{{1,2}}(?:\.\d+)?) below {_DURATION}",
         "p95 below 200ms",
         "in",
         lambda m, **k: Latency(fraction=_rank(m["rank"]), below_s=duration_s(m["duration"]), **k),
+        ("for",),
     ),
     "throughput": Wording(
-        rf"at least {_PERCENT} of planned",
-        "at least 95 % of planned",
+        rf"at least (?:{_PERCENT} of planned|(?P<rate>[\d.]+ ?/ ?s))",
+        "at least 95 % of planned, or at least 190/s",
         "in",
-        lambda m, **k: Throughput(at_least=fraction(m["percent"]), **k),
+        lambda m, **k: _throughput(m, **k),
+        ("for",),
+    ),
+    "error budget": Wording(
+        rf"at most {_PERCENT} spent",
+        "at most 5 % spent",
+        "in",
+        lambda m, **k: _error_budget(m, **k),
+        ("for", "slo", "period"),
+    ),
+    "burn rate": Wording(
+        r"below (?P<factor>\d+(?:\.\d+)?) over (?P<long>\S+)(?: and (?P<short>\S+))?",
+        "below 14.4 over 1h and 5m",
+        "in",
+        lambda m, **k: _burn_rate(m, **k),
+        ("for", "slo"),
     ),
     "recovery": Wording(
         rf"within {_DURATION}",
@@ -90,6 +113,7 @@ WORDINGS: dict[str, Wording] = {
         "no upload lost or altered",
         "of",
         lambda m, rpo_s=0.0, **k: Durability(rpo_s=rpo_s, **k),
+        ("rpo",),
     ),
     "agreement": Wording(
         rf"client and Prometheus within {_PERCENT}",
@@ -128,6 +152,56 @@ def parse_objective(kind: str, wording: object, **where: Any) -> Objective:
     if match is None:
         raise ValueError(f"{wording!r} is not how {kind} is written; write: {known.example}")
     return known.build(match, **where)
+
+
+def objective_of(slo: Slo, **where: Any) -> Objective:
+    """What an SLO read from a file says of a phase; ``where`` as for :func:`parse_objective`."""
+    of = f"for {', '.join(slo.operations)} " if slo.operations else ""
+    words = f"{of}({slo.name}, {slo.source})"
+    if slo.within_s:
+        text = f"latency: {slo.target * 100:g} % within {slo.within_s * 1e3:g}ms {words}"
+        return Latency(text=text, fraction=slo.target, below_s=slo.within_s, **where)
+    text = f"availability: at least {slo.target * 100:g} % {words}"
+    return Availability(text=text, at_least=slo.target, **where)
+
+
+def _throughput(match: re.Match[str], **where: Any) -> Throughput:
+    if match["rate"]:
+        return Throughput(at_least=0.0, at_least_per_s=rate_per_s(match["rate"]), **where)
+    return Throughput(at_least=fraction(match["percent"]), **where)
+
+
+def _error_budget(match: re.Match[str], slo: Slo, **where: Any) -> ErrorBudget:
+    assert slo.period_s is not None
+    text = f"{where.pop('text')} of {slo.words} over {slo.period_s / 86_400:g}d"
+    return ErrorBudget(
+        text=text,
+        at_most=fraction(match["percent"]),
+        slo=slo.target,
+        period_s=slo.period_s,
+        within_s=slo.within_s,
+        **where,
+    )
+
+
+def _burn_rate(match: re.Match[str], slo: Slo, **where: Any) -> BurnRate:
+    windows = tuple(duration_s(text) for text in (match["long"], match["short"]) if text)
+    if any(window != int(window) for window in windows):
+        raise ValueError("what clients counted is known by whole seconds; write such windows")
+    if len(windows) == 2 and windows[1] >= windows[0]:
+        raise ValueError("the second window confirms the first; write a shorter one")
+    factor = float(match["factor"])
+    if factor <= 0:
+        raise ValueError("nothing is below a burn rate of 0; write one such as 14.4")
+    text = f"{where.pop('text')} of {slo.words}"
+    return BurnRate(
+        text=text,
+        below=factor,
+        windows_s=windows,
+        slo=slo.target,
+        within_s=slo.within_s,
+        **where,
+    )
 
 
 def _rank(text: str) -> float:

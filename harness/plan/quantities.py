@@ -10,16 +10,16 @@ from __future__ import annotations
 import re
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
-_PART = re.compile(_NUMBER + r"(ms|s|m|h)")
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
+_PART = re.compile(_NUMBER + r"(ms|s|m|h|d)")
 _RATE = re.compile(_NUMBER + r" ?/ ?(s|m)")
 _SPEED = re.compile(_NUMBER + r" ?x")
 _PERCENT = re.compile(_NUMBER + r" ?%")
 
 
 def duration_s(text: object) -> float:
-    """``90s``, ``1m30s``, ``250ms`` → seconds, above zero."""
+    """``90s``, ``1m30s``, ``250ms``, ``30d`` → seconds, above zero."""
     if not isinstance(text, str):
         raise ValueError(f"{text!r} has no unit; write a duration such as {_or(text, 's')}")
     if not _DURATION.fullmatch(text.strip()):

@@ -12,16 +12,18 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 
 from harness.errors import PlanInvalid, Where
 from harness.plan.behaviour import Behaviour
+from harness.plan.k6 import is_threshold, operation_of, parse_threshold
 from harness.plan.logfile import METHODS, SAFE, recording_of
 from harness.plan.model import (
     BlueGreen,
@@ -37,14 +39,17 @@ from harness.plan.model import (
     TargetNames,
     Traffic,
 )
-from harness.plan.objectives import WORDINGS, parse_objective
+from harness.plan.nodes import Node, fail, load_yaml, nearest, relative
+from harness.plan.objectives import WORDINGS, objective_of, parse_objective
 from harness.plan.quantities import duration_s, fraction, speed_of
 from harness.plan.shapes import is_shape, parse_rate, scaled_to
+from harness.plan.slo import Slo, parse_slo
+from harness.plan.slo_files import read_slos
 
 OPERATIONS = ("download", "upload", "image", "list", "delete")
 MAX_WORKERS = 512
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-_SCOPE_KEYS = ("in", "of", "rpo")
+_SCOPE_KEYS = ("in", "of", "rpo", "for", "slo", "period")
 
 T = TypeVar("T")
 
@@ -73,62 +78,13 @@ def parse_plan(text: str, path: Path, *, rate: str | None = None) -> Plan:
     return _Reader(text, path).plan(rate)
 
 
-class _Node:
-    """A mapping of the document that knows its place and which keys it may have."""
-
-    def __init__(self, reader: _Reader, data: CommentedMap, key: str) -> None:
-        self.reader, self.data, self.key = reader, data, key
-
-    def where(self, key: str | None = None, *, value: bool = True) -> Where:
-        path = f"{self.key}.{key}" if self.key and key else (key or self.key)
-        place = self.data.lc.data.get(key) if key is not None and self.data.lc.data else None
-        if place is None:
-            return Where(self.reader.file, self.data.lc.line + 1, self.data.lc.col + 1, path)
-        line, column = (place[2], place[3]) if value else (place[0], place[1])
-        return Where(self.reader.file, line + 1, column + 1, path)
-
-    def only(self, known: Iterable[str], required: Iterable[str]) -> None:
-        known = tuple(known)
-        for key in self.data:
-            if key not in known:
-                fail(f"unknown key {key!r}", _nearest(key, known), self.where(key, value=False))
-        for key in required:
-            if key not in self.data:
-                fail(f"{key!r} is missing", f"add a line {key}: …", self.where(None))
-
-    def get(self, key: str, parse: Callable[[object], T]) -> T:
-        try:
-            return parse(self.data[key])
-        except ValueError as error:
-            message, _, hint = str(error).partition("; ")
-            fail(message, hint or "see experiments/gamedays/lab.yaml", self.where(key))
-
-    def child(self, key: str) -> _Node:
-        data = self.data[key]
-        if not isinstance(data, CommentedMap):
-            fail(f"{key!r} must have keys of its own", "indent them below it", self.where(key))
-        return _Node(self.reader, data, f"{self.key}.{key}" if self.key else key)
-
-    def items(self, key: str) -> list[_Node]:
-        data = self.data[key]
-        path = f"{self.key}.{key}" if self.key else key
-        if not isinstance(data, CommentedSeq):
-            fail(f"{key!r} must be a list", "start each entry with '- '", self.where(key))
-        for index, item in enumerate(data):
-            if not isinstance(item, CommentedMap):
-                line, column = data.lc.data[index]
-                place = Where(self.reader.file, line + 1, column + 1, f"{path}[{index}]")
-                fail("an entry must have keys", "write - key: value", place)
-        return [_Node(self.reader, item, f"{path}[{i}]") for i, item in enumerate(data)]
-
-
 class _Reader:
     def __init__(self, text: str, path: Path) -> None:
         self.text, self.path = text, path
         self.file = relative(path)
 
     def plan(self, rate: str | None) -> Plan:
-        root = self._load()
+        root = self._root()
         root.only(
             ("version", "name", "description", "target", "traffic", "baseline", "faults",
              "cool_down", "objectives"),
@@ -155,33 +111,19 @@ class _Reader:
             text=self.text,
             sha256=hashlib.sha256(self.text.encode()).hexdigest(),
         )
-        objectives = tuple(self._objective(node, draft) for node in root.items("objectives"))
+        entries = root.items("objectives")
+        objectives = tuple(found for node in entries for found in self._objectives(node, draft))
         if not objectives:
             fail("a plan without objectives decides nothing", "add one", root.where("objectives"))
         return Plan(**{**draft.__dict__, "objectives": objectives})
 
-    def _load(self) -> _Node:
-        yaml = YAML(typ="rt")
-        try:
-            data = yaml.load(self.text)
-        except MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            where = Where(self.file, mark.line + 1, mark.column + 1) if mark else Where(self.file)
-            problem = str(error.problem or error.context or "not YAML").splitlines()[0]
-            hint = (
-                "keep one of the two lines"
-                if "duplicate" in problem
-                else "check indentation, quotes and colons near this place"
-            )
-            raise PlanInvalid(problem, hint=hint, where=where) from error
-        except YAMLError as error:
-            where = Where(self.file)
-            raise PlanInvalid(f"not YAML: {error}", hint="save it as UTF-8", where=where) from error
-        if not isinstance(data, CommentedMap):
+    def _root(self) -> Node:
+        found = load_yaml(self.text, self.file)
+        if len(found) != 1 or not isinstance(found[0], CommentedMap):
             fail("a plan is a mapping of keys", "start with version: 1", Where(self.file, 1, 1))
-        return _Node(self, data, "")
+        return Node(self.file, found[0], "")
 
-    def _target(self, node: _Node) -> TargetNames:
+    def _target(self, node: Node) -> TargetNames:
         keys = ("service", "primary", "standby")
         node.only(keys, keys)
         target = TargetNames(
@@ -193,7 +135,7 @@ class _Reader:
             fail("primary and standby are the same region", "name two", node.where("standby"))
         return target
 
-    def _traffic(self, node: _Node, rate: str | None, horizon_s: float) -> Traffic:
+    def _traffic(self, node: Node, rate: str | None, horizon_s: float) -> Traffic:
         if "recording" in node.data:
             return self._recorded(node, rate, horizon_s)
         keys = ("locustfile", "rate", "arrivals", "seed", "mix", "timeout")
@@ -219,7 +161,7 @@ class _Reader:
             entry=node.get("entry", _entry) if "entry" in node.data else "origin",
         )
 
-    def _recorded(self, node: _Node, rate: str | None, horizon_s: float) -> Traffic:
+    def _recorded(self, node: Node, rate: str | None, horizon_s: float) -> Traffic:
         """Traffic whose requests and instants are those of a file."""
         for key in ("rate", "arrivals", "mix", *BEHAVIOUR_KEYS):
             if key in node.data:
@@ -255,7 +197,7 @@ class _Reader:
             entry=node.get("entry", _entry) if "entry" in node.data else "origin",
         )
 
-    def _behaviour(self, node: _Node) -> Mapping[str, float]:
+    def _behaviour(self, node: Node) -> Mapping[str, float]:
         """What is said of how users behave, by field of Behaviour, each refused at its place."""
         given: dict[str, float] = {}
         for key, parts in BEHAVIOUR_KEYS.items():
@@ -271,14 +213,14 @@ class _Reader:
                     given[name] = child.get(part, _behaves(name, parse))
         return given
 
-    def _mix(self, node: _Node) -> Mapping[str, float]:
+    def _mix(self, node: Node) -> Mapping[str, float]:
         node.only(OPERATIONS, ())
         mix = {str(op): node.get(op, _share) for op in node.data}
         if sum(mix.values()) <= 0:
             fail("the shares add up to nothing", "give one operation a share", node.where())
         return mix
 
-    def _faults(self, root: _Node) -> tuple[Fault, ...]:
+    def _faults(self, root: Node) -> tuple[Fault, ...]:
         faults: list[Fault] = []
         keys = ("name", "experiment", "hold", "recovery")
         for node in root.items("faults"):
@@ -300,9 +242,9 @@ class _Reader:
             )
         return tuple(faults)
 
-    def _file(self, node: _Node, key: str) -> str:
+    def _file(self, node: Node, key: str, named: Path | str | None = None) -> str:
         """The file named, from the plan's folder upwards, then from the current folder."""
-        named = Path(node.get(key, _text))
+        named = Path(node.get(key, _text) if named is None else named)
         folders = [*self.path.resolve().parents, Path.cwd()]
         found = next((f / named for f in folders if (f / named).is_file()), None)
         if found is not None:
@@ -313,7 +255,7 @@ class _Reader:
         hint = f"did you mean {named.parent / close[0]}?" if close else "check the path"
         raise PlanInvalid(f"there is no file {named}", hint=hint, where=node.where(key))
 
-    def _experiment(self, path: Path, node: _Node) -> tuple[str, str]:
+    def _experiment(self, path: Path, node: Node) -> tuple[str, str]:
         """Title and SHA-256 of a Chaos Toolkit file; only its form is checked here."""
         raw = path.read_bytes()
         where = node.where("experiment")
@@ -331,12 +273,28 @@ class _Reader:
             fail(f"{path} is no experiment: it has no method", "chaos validate FILE", where)
         return str(document.get("title", "")), hashlib.sha256(raw).hexdigest()
 
-    def _objective(self, node: _Node, plan: Plan) -> Objective:
+    def _objectives(self, node: Node, plan: Plan) -> Iterator[Objective]:
+        """What one entry says: one objective, or those of k6's thresholds or of an SLO file."""
+        thresholds = [str(key) for key in node.data if is_threshold(key)]
+        if thresholds:
+            yield from self._thresholds(node, plan, thresholds[0])
+        elif "slo" in node.data and not set(node.data) & set(WORDINGS):
+            node.only(("slo", "in"), ())
+            phases = self._names(node, "in", [p.name for p in plan.phases], "phase")
+            slos = self._slo_file(node)
+            line = node.data.lc.line + 1
+            for slo in slos:
+                self._known(slo.operations, plan, node.where("slo"))
+                yield objective_of(slo, phases=phases, line=line, operations=slo.operations)
+        else:
+            yield self._objective(node, plan)
+
+    def _objective(self, node: Node, plan: Plan) -> Objective:
         kinds = [key for key in node.data if key in WORDINGS]
         if len(kinds) > 1:
             fail("one entry holds two objectives", "start a new '- '", node.where(kinds[1]))
         scope = WORDINGS[kinds[0]].scope if kinds else "in"
-        extra = ("rpo",) if kinds == ["durability"] else ()
+        extra = WORDINGS[kinds[0]].extra if kinds else ()
         for key in node.data:
             if kinds and key in _SCOPE_KEYS and key not in (scope, *extra):
                 hint = f"{kinds[0]} takes {scope}:"
@@ -354,11 +312,88 @@ class _Reader:
             given["faults"] = self._names(node, "of", [f.name for f in plan.faults], "fault")
         if "rpo" in node.data:
             given["rpo_s"] = node.get("rpo", duration_s)
+        if "slo" in extra:
+            given["slo"] = self._slo(node, period="period" in extra)
+            given["operations"] = given["slo"].operations
+            self._known(given["operations"], plan, node.where("slo"))
+        if "for" in node.data:
+            given["operations"] = self._operations(node, plan, given.get("operations", ()))
+        if given.get("operations"):
+            given["text"] += f" for {', '.join(given['operations'])}"
         objective = node.get(kind, lambda value: parse_objective(kind, value, **given))
         self._can_be_seen(objective, plan, node, kind)
         return objective
 
-    def _names(self, node: _Node, key: str, known: list[str], what: str) -> tuple[str, ...]:
+    def _thresholds(self, node: Node, plan: Plan, key: str) -> Iterator[Objective]:
+        """``METRIC: EXPRESSION``, or a list of them, as in a script of k6."""
+        node.only((key, "in", "for"), ())
+        named = node.get(key, lambda _: operation_of(key))
+        operations: tuple[str, ...] = (named,) if named is not None else ()
+        self._known(operations, plan, node.where(key, value=False))
+        if "for" in node.data:
+            operations = self._operations(node, plan, operations)
+        where: dict[str, Any] = {
+            "phases": self._names(node, "in", [p.name for p in plan.phases], "phase"),
+            "line": node.data.lc.line + 1,
+            "operations": operations,
+        }
+        given = node.data[key]
+        for expression in given if isinstance(given, CommentedSeq) else [given]:
+            yield node.get(key, lambda _, said=expression: parse_threshold(key, said, **where))  # type: ignore[misc]
+
+    def _slo(self, node: Node, *, period: bool) -> Slo:
+        """``slo:`` of an objective: words, or a file with one SLO or FILE#NAME of several."""
+        if "slo" not in node.data:
+            hint = "add a line slo: 99.9 %, or slo: FILE.yaml"
+            fail("'slo' is missing", hint, node.where())
+        if not _is_file(node.data["slo"]):
+            slo = node.get("slo", parse_slo)
+        else:
+            found = self._slo_file(node)
+            if len(found) > 1:
+                names = ", ".join(slo.name for slo in found)
+                fail(f"the file has {len(found)} SLOs", f"write FILE#NAME: {names}",
+                     node.where("slo"))  # fmt: skip
+            slo = found[0]
+        if not period:
+            return slo
+        if "period" in node.data:
+            if slo.period_s is not None and slo.source:
+                fail("the file says its period itself", "remove period", node.where("period"))
+            return replace(slo, period_s=node.get("period", duration_s))
+        if slo.period_s is None:
+            fail("'period' is missing", "add a line period: 30d", node.where())
+        return slo
+
+    def _slo_file(self, node: Node) -> tuple[Slo, ...]:
+        """The SLOs of the file named, or the one named after ``#``."""
+        named, _, name = node.get("slo", _text).partition("#")
+        found = read_slos(Path(self._file(node, "slo", named)))
+        chosen = tuple(slo for slo in found if slo.name == name) if name else found
+        if not chosen:
+            names = (slo.name for slo in found)
+            fail(f"there is no SLO {name!r} in {named}", nearest(name, names), node.where("slo"))
+        return chosen
+
+    def _operations(self, node: Node, plan: Plan, said: tuple[str, ...]) -> tuple[str, ...]:
+        """``for:``, unless what it belongs to names its operations itself."""
+        if said:
+            hint = f"remove for: it is of {', '.join(said)}"
+            fail("the operations are said twice", hint, node.where("for", value=False))
+        if plan.traffic.recording is not None:
+            given = node.data["for"]
+            names = list(given) if isinstance(given, CommentedSeq) else [given]
+            return tuple(_text(name) for name in names)
+        found = self._names(node, "for", list(_sent(plan)), "operation sent")
+        return () if len(found) == len(_sent(plan)) else found
+
+    def _known(self, operations: tuple[str, ...], plan: Plan, where: Where) -> None:
+        """Operations that are never sent could not be judged."""
+        for name in operations:
+            if plan.traffic.recording is None and name not in _sent(plan):
+                fail(f"there is no operation sent {name!r}", nearest(name, _sent(plan)), where)
+
+    def _names(self, node: Node, key: str, known: list[str], what: str) -> tuple[str, ...]:
         """Names in ``in:`` or ``of:``; ``all``, or nothing at all, means every one."""
         given = node.data.get(key, "all")
         names = list(given) if isinstance(given, CommentedSeq) else [given]
@@ -370,12 +405,12 @@ class _Reader:
                 if isinstance(given, CommentedSeq):
                     line, column = given.lc.data[index]
                     where = Where(self.file, line + 1, column + 1, f"{node.key}.{key}[{index}]")
-                fail(f"there is no {what} {name!r}", _nearest(name, (*known, "all")), where)
+                fail(f"there is no {what} {name!r}", nearest(name, (*known, "all")), where)
         if not names or len(set(names)) < len(names):
             fail(f"{key}: must name each {what} once", "remove the others", node.where(key))
         return tuple(names)
 
-    def _can_be_seen(self, objective: Objective, plan: Plan, node: _Node, kind: str) -> None:
+    def _can_be_seen(self, objective: Objective, plan: Plan, node: Node, kind: str) -> None:
         """What could never be missed is refused: a bound longer than the time watched, a loss of
         uploads nobody keeps count of."""
         if isinstance(objective, Durability) and plan.traffic.recording is not None:
@@ -403,23 +438,14 @@ class _Reader:
                 )
 
 
-def relative(path: Path) -> str:
-    """``path`` from the current folder when it lies below it, else absolute."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path.resolve())
+def _sent(plan: Plan) -> tuple[str, ...]:
+    """The operations of which the traffic has a share."""
+    return tuple(op for op, share in plan.traffic.mix.items() if share > 0)
 
 
-def fail(message: str, hint: str, where: Where) -> NoReturn:
-    """Raise PlanInvalid."""
-    raise PlanInvalid(message, hint=hint, where=where)
-
-
-def _nearest(name: object, known: Iterable[str]) -> str:
-    known = tuple(known)
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else "one of " + ", ".join(known)
+def _is_file(value: object) -> bool:
+    """Whether an ``slo:`` names a file rather than being said in words."""
+    return isinstance(value, str) and re.search(r"\.(ya?ml|json)(#|$)", value.strip()) is not None
 
 
 def _behaves(name: str, parse: Callable[[object], float]) -> Callable[[object], float]:

@@ -172,7 +172,12 @@ def _reason_head(finding: Finding) -> Safe:
 
 def cards(page: Page) -> list[tuple[str, str, str]]:
     """(label, figure, what it is of): availability, P95, recoveries and uploads."""
-    found = [*_availability_cards(page), *_recovery_cards(page), *_upload_cards(page)]
+    found = [
+        *_availability_cards(page),
+        *_budget_cards(page),
+        *_recovery_cards(page),
+        *_upload_cards(page),
+    ]
     return [card for card in found if card[1] != "–"]
 
 
@@ -191,6 +196,16 @@ def _availability_cards(page: Page) -> list[tuple[str, str, str]]:
         under = f"P50 {words.millis(p50)}, P99 {words.millis(p99)}"
         found.append(("P95 before any fault", words.millis(p95), under))
     return found
+
+
+def _budget_cards(page: Page) -> list[tuple[str, str, str]]:
+    """What was spent of each error budget, and of what."""
+    texts = {o.text for o in page.plan.objectives if o.kind == "error budget"}
+    return [
+        ("Error budget spent", page.measured(finding), f"required: {finding.get('required')}")
+        for finding in page.findings
+        if finding.get("objective") in texts
+    ]
 
 
 def _accounted(client: Mapping[str, Any]) -> int:

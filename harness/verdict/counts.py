@@ -6,7 +6,8 @@ every share here is an interval: at worst it failed, at best it succeeded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -57,6 +58,17 @@ class Counts:
         """Arrivals surely sent."""
         return self.ok + self.failed + self.unsure
 
+    def of(self, operations: Collection[str]) -> Counts:
+        """What became of the arrivals of some operations; none named: of all.
+
+        Nobody knows of which operation an arrival was of which nothing is recorded, so each of
+        them may have been of these.
+        """
+        if not operations:
+            return self
+        mine = add((cell for cell in self.cells if cell.op in operations), 0)
+        return dataclasses.replace(mine, planned=mine.accounted + self.unaccounted)
+
     def availability(self) -> Share | None:
         """Successes among the planned arrivals; None without any."""
         return self.of_planned(self.ok)
@@ -74,6 +86,10 @@ class Counts:
         if total == 0:
             return None
         return Share(bad / total, (bad + self.unaccounted) / total)
+
+    def good(self, within_s: float) -> Share | None:
+        """Planned arrivals that succeeded, within ``within_s`` if that is above zero."""
+        return self.within(within_s) if within_s else self.availability()
 
     def ok_cells(self) -> tuple[TallyCell, ...]:
         return tuple(cell for cell in self.cells if cell.outcome == "ok")

@@ -17,8 +17,10 @@ from harness.plan.model import (
     Agreement,
     Availability,
     BlueGreen,
+    BurnRate,
     Canary,
     Durability,
+    ErrorBudget,
     ErrorRate,
     Failback,
     Failover,
@@ -31,6 +33,7 @@ from harness.plan.model import (
     Throughput,
 )
 from harness.verdict.agreement import View, judge_agreement, view
+from harness.verdict.budget import judge_burn_rate, judge_error_budget
 from harness.verdict.case import Case
 from harness.verdict.delivery import (
     delivery_steps,
@@ -68,6 +71,7 @@ _PER_PHASE: dict[type[Any], Callable[..., Finding]] = {
     Latency: judge_latency,
     Throughput: judge_throughput,
     Agreement: judge_agreement,
+    BurnRate: judge_burn_rate,
 }
 _PER_DELIVERY: dict[type[Any], Callable[..., Iterable[Finding]]] = {
     Canary: judge_canary,
@@ -167,6 +171,11 @@ class _Judge:
                 named = tuple(self.landings[name] for name in objective.faults)
                 yield from self._safe(
                     objective.text, "all", judge_durability, case, objective, named
+                )
+            elif isinstance(objective, ErrorBudget):
+                about = objective.phases[0] if len(objective.phases) == 1 else "all"
+                yield from self._safe(
+                    objective.text, about, self._counted, judge_error_budget, objective, about
                 )
 
     def _content(self) -> Finding:

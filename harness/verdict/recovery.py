@@ -109,8 +109,12 @@ def _at_least(bound: float, low: float, high: float) -> bool | None:
 
 
 def latency_of(case: Case, phase: str) -> Latency | None:
-    """The latency objective that covers ``phase``, the strictest of several."""
-    found = [o for o in case.plan.objectives if isinstance(o, Latency) and phase in o.phases]
+    """The latency objective of all operations that covers ``phase``, the strictest of several."""
+    found = [
+        o
+        for o in case.plan.objectives
+        if isinstance(o, Latency) and phase in o.phases and not o.operations
+    ]
     return min(found, key=lambda o: (o.below_s, -o.fraction), default=None)
 
 

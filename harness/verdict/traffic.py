@@ -33,7 +33,7 @@ _TALLIES = ("tallies/",)
 
 def judge_availability(case: Case, objective: Availability, phase: str) -> Finding:
     """Successes among planned arrivals."""
-    counts = case.counts(phase)
+    counts = case.counts(phase).of(objective.operations)
     share = counts.availability()
     return _finding(
         objective.text,
@@ -47,7 +47,7 @@ def judge_availability(case: Case, objective: Availability, phase: str) -> Findi
 
 def judge_error_rate(case: Case, objective: ErrorRate, phase: str) -> Finding:
     """Failed and unsure among the arrivals sent."""
-    counts = case.counts(phase)
+    counts = case.counts(phase).of(objective.operations)
     share = counts.error_rate()
     if share is None:
         outcome = Outcome.UNKNOWN
@@ -63,7 +63,7 @@ def judge_error_rate(case: Case, objective: ErrorRate, phase: str) -> Finding:
 
 def judge_latency(case: Case, objective: Latency, phase: str) -> Finding:
     """The fraction of planned arrivals answered well within the threshold; the quantile shown."""
-    counts = case.counts(phase)
+    counts = case.counts(phase).of(objective.operations)
     share = counts.within(objective.below_s)
     quantile = counts.quantile_s(objective.fraction)
     outcome = Outcome.UNKNOWN if share is None else judge_interval(objective.fraction, *share)
@@ -86,27 +86,26 @@ def judge_latency(case: Case, objective: Latency, phase: str) -> Finding:
 
 
 def judge_throughput(case: Case, objective: Throughput, phase: str) -> Finding:
-    """Successes per second against arrivals planned per second."""
-    counts, seconds = case.counts(phase), len(case.seconds(phase))
+    """Successes per second against arrivals planned per second, or against a rate."""
+    counts = case.counts(phase).of(objective.operations)
+    seconds = len(case.seconds(phase))
     share = counts.availability()
     outcome = Outcome.UNKNOWN
     measured = None
     because = "no arrivals"
+    required = f"≥ {objective.at_least:.2%} of planned"
+    if objective.at_least_per_s:
+        required = f"≥ {objective.at_least_per_s:g}/s"
     if share is not None and seconds:
-        outcome = judge_interval(objective.at_least, *share)
         achieved = counts.ok / seconds
         high = (counts.ok + counts.either_way) / seconds
+        if objective.at_least_per_s:
+            outcome = judge_interval(objective.at_least_per_s, achieved, high)
+        else:
+            outcome = judge_interval(objective.at_least, *share)
         measured = Measured(achieved, achieved, high, "/s")
         because = f"{achieved:.1f}/s achieved of {counts.planned / seconds:.1f}/s planned"
-    return Finding(
-        objective.text,
-        phase,
-        outcome,
-        measured,
-        f"≥ {objective.at_least:.2%} of planned",
-        because,
-        _TALLIES,
-    )
+    return Finding(objective.text, phase, outcome, measured, required, because, _TALLIES)
 
 
 @dataclass(frozen=True)
