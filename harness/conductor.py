@@ -337,7 +337,7 @@ class Conductor:
 
     def _fetch_series(self) -> None:
         self._progress.note("fetching Prometheus series")
-        fetch_series(self.target, self.run_dir, self._clock)
+        fetch_series(self.target, self.run_dir, self._clock, past=self.plan.past_queries)
 
     # ---- signals -------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import sys
 import click
 
 from harness import __version__
-from harness.cli import lab, runs, selftest
+from harness.cli import history, lab, runs, selftest
 from harness.errors import EXIT_STATUS_MEANING, ExitStatus, HarnessError
 
 _EPILOG = "\b\nExit status:\n" + "\n".join(
@@ -37,6 +37,7 @@ for command in (
     runs.judge,
     runs.report,
     runs.recover,
+    history.history,
     lab.lab,
     selftest.selftest,
 ):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from harness.cli import history
 from harness.cli.lab import STATE_DIR
 from harness.errors import ExitStatus, LabError, PlanInvalid
 
@@ -363,7 +364,7 @@ def _carry_out(plan: Plan, target_name: str, asked: _Asked, runs_root: Path) -> 
     lab_defects, kill_load_after_s = _seeded(asked.defect, plan)
     with _target(target_name, lab_defects) as (target, target_file):
         _same_names(plan, target)
-        plan = _entering(plan, target, asked)
+        plan = history.remembered(runs_root, _entering(plan, target, asked), target)
         with progress(plan.objectives) as shown:
             run_dir = new_run_dir(runs_root, plan, clock)
             Conductor(
@@ -376,7 +377,7 @@ def _carry_out(plan: Plan, target_name: str, asked: _Asked, runs_root: Path) -> 
                 kill_load_after_s=kill_load_after_s,
                 listen=asked.listen,
             ).run()
-    read_plan, verdict = _judge(run_dir)
+    read_plan, verdict = _judge(run_dir, keep_in=runs_root)
     _write_reports(run_dir)
     showing.verdict(read_plan, verdict, run_dir)
     return verdict.exit_status
@@ -482,19 +483,23 @@ def _same_names(plan: Plan, target: Target) -> None:
             )
 
 
-def _judge(run_dir: Path) -> tuple[Plan, Verdict]:
-    """Plan and verdict of a run folder; verdict.json is written."""
+def _judge(run_dir: Path, *, keep_in: Path | None = None) -> tuple[Plan, Verdict]:
+    """Plan and verdict of a run folder; verdict.json is written, and what the run showed is
+    kept with the past runs in ``keep_in``."""
     from harness.evidence.run import read_run, write_atomic
     from harness.verdict import judge as judge_run
 
     evidence = read_run(run_dir)
-    plan = _recorded_plan(run_dir)
+    plan = recorded_plan(run_dir)
     verdict = judge_run(plan, evidence)
     write_atomic(run_dir / "verdict.json", verdict.to_bytes())
+    if keep_in is not None:
+        history.keep(keep_in, run_dir, plan, evidence, verdict)
     return plan, verdict
 
 
-def _recorded_plan(run_dir: Path) -> Plan:
+def recorded_plan(run_dir: Path) -> Plan:
+    """The plan in the run folder. Raises EvidenceError when it is not one."""
     from harness.errors import EvidenceError, Where
     from harness.plan.model import Plan
 
@@ -516,7 +521,7 @@ def _write_reports(run_dir: Path) -> list[Path]:
     evidence = read_run(run_dir)
     verdict = json.loads((run_dir / "verdict.json").read_bytes())
     written = []
-    for name, content in documents(_recorded_plan(run_dir), evidence, verdict).items():
+    for name, content in documents(recorded_plan(run_dir), evidence, verdict).items():
         write_atomic(run_dir / name, content)
         written.append(run_dir / name)
     return written

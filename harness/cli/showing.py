@@ -43,7 +43,7 @@ def plan(plan: Plan) -> None:
     click.echo("objectives:")
     for objective in plan.objectives:
         places = getattr(objective, "phases", None) or getattr(objective, "faults", ())
-        click.echo(f"  {objective.text}  ({', '.join(places)})")
+        click.echo(f"  {objective.text}  ({', '.join(places) or 'by what was before'})")
 
 
 def workers(plan: Plan, needed: Need) -> None:

@@ -9,6 +9,7 @@ text it was read from, because the judge reads it from the run folder.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -260,6 +261,45 @@ class RollingUpdate(_OfFaults):
     within_s: float
 
 
+@dataclass(frozen=True)
+class _OfHistory:
+    """An objective judged once, by what happened before this run and never by it.
+
+    By earlier game days on the same target; or, where ``incidents`` is a PromQL expression that
+    is above zero as long as an incident lasts, by the ``over_s`` seconds before this run.
+    """
+
+    text: str
+    line: int
+
+    @property
+    def series_name(self) -> str:
+        """The series in which the answer to ``incidents`` is kept; empty where there is none."""
+        incidents, over_s = getattr(self, "incidents", ""), getattr(self, "over_s", 0.0)
+        digest = hashlib.sha256(f"{over_s:g} {incidents}".encode()).hexdigest()
+        return f"incidents-{digest[:12]}" if incidents else ""
+
+
+@dataclass(frozen=True)
+class Mttr(_OfHistory):
+    """The mean time to recovery is below this many seconds."""
+
+    kind: ClassVar[str] = "mttr"
+    below_s: float
+    incidents: str = ""
+    over_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Mtbf(_OfHistory):
+    """The mean time between failures is above this many seconds."""
+
+    kind: ClassVar[str] = "mtbf"
+    above_s: float
+    incidents: str = ""
+    over_s: float = 0.0
+
+
 Objective: TypeAlias = (
     Availability
     | ErrorRate
@@ -275,6 +315,8 @@ Objective: TypeAlias = (
     | Canary
     | BlueGreen
     | RollingUpdate
+    | Mttr
+    | Mtbf
 )
 OBJECTIVES: tuple[type[Any], ...] = (
     Availability,
@@ -291,6 +333,8 @@ OBJECTIVES: tuple[type[Any], ...] = (
     Canary,
     BlueGreen,
     RollingUpdate,
+    Mttr,
+    Mtbf,
 )
 
 
@@ -345,6 +389,12 @@ class Plan:
         """Expected failover times recorded by the conductor, or empty."""
         found = self.recorded.get("expected")
         return found if isinstance(found, Mapping) else {}
+
+    @property
+    def past_queries(self) -> Mapping[str, tuple[str, float]]:
+        """Series name → (PromQL of incidents, seconds before the run that it is asked for)."""
+        found = (o for o in self.objectives if isinstance(o, (Mttr, Mtbf)) and o.incidents)
+        return {o.series_name: (o.incidents, o.over_s) for o in found}
 
     def fault(self, name: str) -> Fault:
         """The fault called ``name``; KeyError if there is none."""

@@ -23,6 +23,8 @@ from harness.plan.model import (
     Failback,
     Failover,
     Latency,
+    Mtbf,
+    Mttr,
     Objective,
     Recovery,
     RollingUpdate,
@@ -37,8 +39,8 @@ _DURATION = r"(?P<duration>\S+)"
 
 @dataclass(frozen=True)
 class Wording:
-    """One kind of objective: its pattern, an example, whether it takes ``in`` or ``of``, and
-    which other keys."""
+    """One kind of objective: its pattern, an example, whether it takes ``in`` or ``of`` (or
+    neither), and which other keys."""
 
     pattern: str
     example: str
@@ -138,6 +140,20 @@ WORDINGS: dict[str, Wording] = {
         "complete within 60s",
         "of",
         lambda m, **k: RollingUpdate(within_s=duration_s(m["duration"]), **k),
+    ),
+    "mttr": Wording(
+        rf"below {_DURATION}",
+        "below 15m",
+        "",
+        lambda m, **k: Mttr(below_s=duration_s(m["duration"]), **k),
+        ("incidents", "over"),
+    ),
+    "mtbf": Wording(
+        rf"above {_DURATION}",
+        "above 720h",
+        "",
+        lambda m, **k: Mtbf(above_s=duration_s(m["duration"]), **k),
+        ("incidents", "over"),
     ),
 }
 

@@ -48,8 +48,10 @@ from harness.plan.slo_files import read_slos
 
 OPERATIONS = ("download", "upload", "image", "list", "delete")
 MAX_WORKERS = 512
+#: Real incidents are judged over at least this long.
+INCIDENTS_OVER_MIN_S = 30 * 86_400.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-_SCOPE_KEYS = ("in", "of", "rpo", "for", "slo", "period")
+_SCOPE_KEYS = ("in", "of", "rpo", "for", "slo", "period", "incidents", "over")
 
 T = TypeVar("T")
 
@@ -297,7 +299,8 @@ class _Reader:
         extra = WORDINGS[kinds[0]].extra if kinds else ()
         for key in node.data:
             if kinds and key in _SCOPE_KEYS and key not in (scope, *extra):
-                hint = f"{kinds[0]} takes {scope}:"
+                takes = [f"{key}:" for key in (scope, *extra) if key]
+                hint = f"{kinds[0]} takes {', '.join(takes)}"
                 fail(f"{kinds[0]} has no {key}:", hint, node.where(key, value=False))
         node.only((*WORDINGS, *_SCOPE_KEYS), ())
         if not kinds:
@@ -308,10 +311,12 @@ class _Reader:
         given["text"] = f"{kind}: {wording}"
         if scope == "in":
             given["phases"] = self._names(node, "in", [p.name for p in plan.phases], "phase")
-        else:
+        elif scope == "of":
             given["faults"] = self._names(node, "of", [f.name for f in plan.faults], "fault")
         if "rpo" in node.data:
             given["rpo_s"] = node.get("rpo", duration_s)
+        if "incidents" in extra:
+            given |= self._past(node)
         if "slo" in extra:
             given["slo"] = self._slo(node, period="period" in extra)
             given["operations"] = given["slo"].operations
@@ -323,6 +328,20 @@ class _Reader:
         objective = node.get(kind, lambda value: parse_objective(kind, value, **given))
         self._can_be_seen(objective, plan, node, kind)
         return objective
+
+    def _past(self, node: Node) -> dict[str, Any]:
+        """``incidents:`` and ``over:``, both or neither."""
+        keys = [key for key in ("incidents", "over") if key in node.data]
+        if not keys:
+            return {}
+        if len(keys) == 1:
+            hint = "write incidents: a PromQL expression, and over: 30d or more; or neither"
+            fail("incidents: and over: belong together", hint, node.where(keys[0]))
+        over_s = node.get("over", duration_s)
+        if over_s < INCIDENTS_OVER_MIN_S:
+            hint = "write over: 30d, or more"
+            fail("less than 30 days say nothing of incidents", hint, node.where("over"))
+        return {"incidents": node.get("incidents", _text), "over_s": over_s}
 
     def _thresholds(self, node: Node, plan: Plan, key: str) -> Iterator[Objective]:
         """``METRIC: EXPRESSION``, or a list of them, as in a script of k6."""

@@ -198,13 +198,16 @@ def _availability_cards(page: Page) -> list[tuple[str, str, str]]:
     return found
 
 
+_CARDS = {"error budget": "Error budget spent", "mttr": "MTTR", "mtbf": "MTBF"}
+
+
 def _budget_cards(page: Page) -> list[tuple[str, str, str]]:
-    """What was spent of each error budget, and of what."""
-    texts = {o.text for o in page.plan.objectives if o.kind == "error budget"}
+    """What was spent of each error budget; and what the time before this run says."""
+    titles = {o.text: _CARDS[o.kind] for o in page.plan.objectives if o.kind in _CARDS}
     return [
-        ("Error budget spent", page.measured(finding), f"required: {finding.get('required')}")
+        (titles[text], page.measured(finding), f"required: {finding.get('required')}")
         for finding in page.findings
-        if finding.get("objective") in texts
+        if (text := str(finding.get("objective"))) in titles
     ]
 
 

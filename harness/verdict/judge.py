@@ -25,6 +25,8 @@ from harness.plan.model import (
     Failback,
     Failover,
     Latency,
+    Mtbf,
+    Mttr,
     Objective,
     Phase,
     Plan,
@@ -55,6 +57,7 @@ from harness.verdict.faults import judge_system, judge_undo, open_undos
 from harness.verdict.landing import Landing, judge_landing, landing
 from harness.verdict.model import Finding, Outcome, Step, Verdict, worst
 from harness.verdict.recovery import judge_recovery
+from harness.verdict.reliability import judge_mtbf, judge_mttr
 from harness.verdict.saturation import Machine, excused, excused_in_part
 from harness.verdict.sufficiency import all_gaps, judge_evidence, judge_generator, judge_rate
 from harness.verdict.traffic import (
@@ -172,6 +175,10 @@ class _Judge:
                 yield from self._safe(
                     objective.text, "all", judge_durability, case, objective, named
                 )
+            elif isinstance(objective, Mttr):
+                yield from self._safe(objective.text, "all", judge_mttr, case, objective)
+            elif isinstance(objective, Mtbf):
+                yield from self._safe(objective.text, "all", judge_mtbf, case, objective)
             elif isinstance(objective, ErrorBudget):
                 about = objective.phases[0] if len(objective.phases) == 1 else "all"
                 yield from self._safe(

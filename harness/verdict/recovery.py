@@ -160,3 +160,14 @@ def judge_recovery(case: Case, objective: Recovery, landed: Landing) -> Finding:
         f"good from {low:.1f}–{high:.1f} s after the landing {until[1]}; {held.because}",
         evidence,
     )
+
+
+def outages(case: Case, seconds: range) -> tuple[int, int]:
+    """``(known_s, failures)``: how many of ``seconds`` can be told, and how often the service
+    stopped being good in them. One that was not good from the start on counts too."""
+    window = _window(case, seconds.start, seconds.stop) if seconds else 0
+    starts = range(seconds.start, seconds.stop - window + 1) if seconds else range(0)
+    states = [_good(case, range(s, s + window), None) for s in starts]
+    known_s = sum(state is not None for state in states)
+    bad = [True, *(state is not False for state in states)]
+    return known_s, sum(before and not now for before, now in itertools.pairwise(bad))

@@ -31,8 +31,8 @@ IDLE_MIN = 0.03
 SECONDS_MIN = 0.5
 #: So much of a second without room may have made it a bad one.
 NOTICEABLE_S = 0.05
-#: What neither explains: wrong bytes, lost uploads, a fault left in place.
-_NEVER_EXCUSED = frozenset({"content", "durability", "undone"})
+#: What neither explains: wrong bytes, lost uploads, a fault left in place, what happened before.
+_NEVER_EXCUSED = frozenset({"content", "durability", "undone", "mttr", "mtbf"})
 
 
 @dataclass(frozen=True)

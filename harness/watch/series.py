@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from harness.clock import Clock
@@ -29,6 +30,8 @@ POINTS_MAX = 11_000
 #: Seconds one range query may take.
 QUERY_DEADLINE_S = 10.0
 
+#: Months before a run are looked at minute by minute.
+PAST_STEP_S = 60.0
 #: Length of the pieces in which samples are asked for.
 SAMPLES_PIECE_S = 600.0
 
@@ -75,8 +78,12 @@ def fetch_series(
     start: float | None = None,
     end: float | None = None,
     table: Mapping[str, str] = SERIES,
+    past: Mapping[str, tuple[str, float]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Save every query of ``table`` from ``start`` to ``end`` (wall seconds); returns the index.
+
+    ``past`` has expressions (name → PromQL, seconds) that are asked for the time before ``start``:
+    their greatest value within each minute.
 
     ``start`` defaults to the ``run.start`` in the run's history, ``end`` to now. The step
     is the scrape interval. Calling it again replaces the files. Raises EvidenceError
@@ -90,11 +97,20 @@ def fetch_series(
             _save(fetch(reader, name, query, start, end, target.scrape_interval_s, clock), run_dir)
             for name, query in table.items()
         ]
+        for name, (query, over_s) in past.items():
+            within = f"max_over_time(({query})[{PAST_STEP_S:g}s:{_resolution_s(target):g}s])"
+            before = fetch(reader, name, within, start - over_s, start, PAST_STEP_S, clock)
+            entries.append(_save(before, run_dir))
     finally:
         reader.close()
     index = {"series": entries}
     write_atomic(run_dir / "series" / "index.json", _encode(index))
     return index
+
+
+def _resolution_s(target: Target) -> float:
+    """How closely the time before a run is looked at: by scrapes, within reason."""
+    return min(PAST_STEP_S, max(15.0, target.scrape_interval_s))
 
 
 def fetch(

@@ -11,7 +11,16 @@ import pytest
 
 from harness.errors import PlanInvalid
 from harness.plan import Plan, parse_plan
-from harness.plan.model import Availability, BurnRate, ErrorBudget, ErrorRate, Latency, Throughput
+from harness.plan.model import (
+    Availability,
+    BurnRate,
+    ErrorBudget,
+    ErrorRate,
+    Latency,
+    Mtbf,
+    Mttr,
+    Throughput,
+)
 from harness.plan.slo_files import read_slos
 
 REPO = Path(__file__).resolve().parents[2]
@@ -98,6 +107,41 @@ def test_a_budget_and_a_burn_rate_are_read_to_their_figures_and_back() -> None:
     ],
 )
 def test_what_says_too_little_or_too_much_is_refused(entry: str, said: str) -> None:
+    assert said in refused(entry)
+
+
+def test_times_of_the_past_are_asked_of_earlier_runs_or_of_prometheus() -> None:
+    plan = parse_plan(
+        f"""{HEAD}
+  - mttr: below 15m
+  - mtbf: above 720h
+    incidents: error_ratio > bool 0.01
+    over: 90d
+""",
+        LAB,
+    )
+    mttr, mtbf = plan.objectives
+    assert isinstance(mttr, Mttr) and isinstance(mtbf, Mtbf)
+    assert (mttr.below_s, mttr.incidents, mttr.series_name) == (900, "", "")
+    assert (mtbf.above_s, mtbf.over_s) == (2_592_000, 7_776_000)
+    assert plan.past_queries == {mtbf.series_name: ("error_ratio > bool 0.01", 7_776_000)}
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("{mttr: below 15}", "write one such as 90s"),
+        ("{mtbf: below 720h}", "write: above 720h"),
+        ("{mttr: below 15m, in: [baseline]}", "mttr has no in:"),
+        ("{mttr: below 15m, of: [pod]}", "mttr has no of:"),
+        ("{mttr: below 15m, over: 30d}", "belong together"),
+        ("{mtbf: above 720h, incidents: up == bool 0}", "belong together"),
+        ("{mtbf: above 720h, incidents: up == bool 0, over: 29d}", "less than 30 days"),
+        ("{availability: at least 99 %, over: 30d}", "availability has no over:"),
+    ],
+)
+def test_what_cannot_be_told_of_the_past_is_refused(entry: str, said: str) -> None:
     assert said in refused(entry)
 
 

@@ -129,3 +129,29 @@ def test_pieces_of_one_series_are_joined(tmp_path: Path, monkeypatch: pytest.Mon
     assert asked == 3
     (line,) = found["x"].result
     assert [t - NOW for t, _ in line.points] == [0, 9, 10, 19, 20, 24]
+
+
+def test_the_time_before_a_run_is_asked_for_in_minutes_and_pieces(tmp_path: Path) -> None:
+    asked: list[dict[str, str]] = []
+
+    def month(path, query, to, over) -> None:
+        asked.append(query)
+        values = [[float(query["start"]), "0"], [float(query["end"]), "1"]]
+        send(to, success([{"metric": {}, "values": values}], "matrix"))
+
+    standin = Standin(month)
+    target = sample(prometheus_url=standin.url)
+    past = {"incidents-1": ("errors > bool 0", 30 * 86_400.0)}
+    try:
+        fetch_series(target, tmp_path, ManualClock(NOW + 9), start=NOW, table={}, past=past)
+    finally:
+        standin.close()
+    assert len(asked) == 4
+    assert {query["query"] for query in asked} == {"max_over_time((errors > bool 0)[60s:15s])"}
+    assert {query["step"] for query in asked} == {"60"}
+    found, gaps = read_series(tmp_path / "series")
+    series = found["incidents-1"]
+    assert not gaps
+    assert (series.start, series.end, series.step_s) == (NOW - 30 * 86_400, NOW, 60)
+    (line,) = series.result
+    assert (line.points[0][0], line.points[-1]) == (NOW - 30 * 86_400, (NOW, "1"))
