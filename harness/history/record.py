@@ -13,7 +13,7 @@ from harness.verdict.model import Outcome, Verdict
 from harness.verdict.recovery import outages
 
 #: Figures of a phase that are kept, by their place among the client's figures of a verdict.
-FIGURES = ("availability", "error_rate", "p50", "p95", "p99")
+FIGURES = ("planned", "availability", "error_rate", "p50", "p95", "p99")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Repair:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of one phase, somewhere in ``[low, high]``; shares, or seconds."""
+    """One figure of one phase, somewhere in ``[low, high]``: a count, a share, or seconds."""
 
     phase: str
     name: str
@@ -145,6 +145,7 @@ def _figures(verdict: Verdict) -> Iterator[Figure]:
             continue
         said = {**client, **(client.get("latency_s") or {})}
         for name in FIGURES:
-            interval = said.get(name)
-            if interval is not None:
-                yield Figure(str(phase["phase"]), name, float(interval[0]), float(interval[1]))
+            value = said.get(name)
+            if value is not None:
+                low, high = (value, value) if isinstance(value, int) else value
+                yield Figure(str(phase["phase"]), name, float(low), float(high))

@@ -262,6 +262,18 @@ class RollingUpdate(_OfFaults):
 
 
 @dataclass(frozen=True)
+class Regression(_InPhases):
+    """A figure (p50, p95, p99, availability, error rate) is at most this much worse than in the
+    last ``runs`` green runs of the same plan: ``at_most`` of it for a latency, else of the
+    arrivals."""
+
+    kind: ClassVar[str] = "regression"
+    figure: str
+    at_most: float
+    runs: int
+
+
+@dataclass(frozen=True)
 class _OfHistory:
     """An objective judged once, by what happened before this run and never by it.
 
@@ -315,6 +327,7 @@ Objective: TypeAlias = (
     | Canary
     | BlueGreen
     | RollingUpdate
+    | Regression
     | Mttr
     | Mtbf
 )
@@ -333,6 +346,7 @@ OBJECTIVES: tuple[type[Any], ...] = (
     Canary,
     BlueGreen,
     RollingUpdate,
+    Regression,
     Mttr,
     Mtbf,
 )

@@ -27,6 +27,7 @@ from harness.plan.model import (
     Mttr,
     Objective,
     Recovery,
+    Regression,
     RollingUpdate,
     Throughput,
 )
@@ -34,6 +35,8 @@ from harness.plan.quantities import duration_s, fraction, rate_per_s
 from harness.plan.slo import Slo
 
 _PERCENT = r"(?P<percent>[\d.]+ ?%?)"
+#: Runs that a run may be compared with.
+REGRESSION_RUNS_MIN, REGRESSION_RUNS_MAX = 3, 100
 _DURATION = r"(?P<duration>\S+)"
 
 
@@ -141,6 +144,13 @@ WORDINGS: dict[str, Wording] = {
         "of",
         lambda m, **k: RollingUpdate(within_s=duration_s(m["duration"]), **k),
     ),
+    "regression": Wording(
+        rf"(?P<figure>p50|p95|p99|availability|error rate) at most {_PERCENT} "
+        r"(?P<way>above|below) the last (?P<runs>\d+) green runs",
+        "p95 at most 20 % above the last 10 green runs",
+        "in",
+        lambda m, **k: _regression(m, **k),
+    ),
     "mttr": Wording(
         rf"below {_DURATION}",
         "below 15m",
@@ -218,6 +228,21 @@ def _burn_rate(match: re.Match[str], slo: Slo, **where: Any) -> BurnRate:
         within_s=slo.within_s,
         **where,
     )
+
+
+def _regression(match: re.Match[str], **where: Any) -> Regression:
+    figure, runs, at_most = match["figure"], int(match["runs"]), fraction(match["percent"])
+    worse = "below" if figure == "availability" else "above"
+    if match["way"] != worse:
+        raise ValueError(f"{figure} is worse when it is {worse}; write so")
+    if not REGRESSION_RUNS_MIN <= runs <= REGRESSION_RUNS_MAX:
+        raise ValueError(
+            f"{runs} runs are too few or too many to compare with; "
+            f"write {REGRESSION_RUNS_MIN} to {REGRESSION_RUNS_MAX}"
+        )
+    if at_most <= 0:
+        raise ValueError("no two runs are alike; allow some change, such as 20 %")
+    return Regression(figure=figure, at_most=at_most, runs=runs, **where)
 
 
 def _rank(text: str) -> float:

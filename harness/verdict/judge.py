@@ -31,6 +31,7 @@ from harness.plan.model import (
     Phase,
     Plan,
     Recovery,
+    Regression,
     RollingUpdate,
     Throughput,
 )
@@ -57,6 +58,7 @@ from harness.verdict.faults import judge_system, judge_undo, open_undos
 from harness.verdict.landing import Landing, judge_landing, landing
 from harness.verdict.model import Finding, Outcome, Step, Verdict, worst
 from harness.verdict.recovery import judge_recovery
+from harness.verdict.regression import judge_regression
 from harness.verdict.reliability import judge_mtbf, judge_mttr
 from harness.verdict.saturation import Machine, excused, excused_in_part
 from harness.verdict.sufficiency import all_gaps, judge_evidence, judge_generator, judge_rate
@@ -75,6 +77,7 @@ _PER_PHASE: dict[type[Any], Callable[..., Finding]] = {
     Throughput: judge_throughput,
     Agreement: judge_agreement,
     BurnRate: judge_burn_rate,
+    Regression: judge_regression,
 }
 _PER_DELIVERY: dict[type[Any], Callable[..., Iterable[Finding]]] = {
     Canary: judge_canary,

@@ -19,6 +19,7 @@ from harness.plan.model import (
     Latency,
     Mtbf,
     Mttr,
+    Regression,
     Throughput,
 )
 from harness.plan.slo_files import read_slos
@@ -143,6 +144,22 @@ def test_times_of_the_past_are_asked_of_earlier_runs_or_of_prometheus() -> None:
 )
 def test_what_cannot_be_told_of_the_past_is_refused(entry: str, said: str) -> None:
     assert said in refused(entry)
+
+
+def test_a_regression_is_read_to_its_figures() -> None:
+    plan = read("{regression: error rate at most 0.5 % above the last 5 green runs, in: baseline}")
+    (only,) = plan.objectives
+    assert isinstance(only, Regression)
+    assert (only.figure, only.at_most, only.runs) == ("error rate", 0.005, 5)
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    for wrong, said in (
+        ("p95 at most 20 % below the last 5 green runs", "is worse when it is above"),
+        ("availability at most 1 % above the last 5 green runs", "is worse when it is below"),
+        ("p95 at most 20 % above the last 2 green runs", "write 3 to 100"),
+        ("p95 at most 0 % above the last 5 green runs", "allow some change"),
+        ("p95 no worse", "write: p95 at most 20 % above the last 10 green runs"),
+    ):
+        assert said in refused(f"{{regression: {wrong}}}")
 
 
 # ---- as k6 writes them ---------------------------------------------------------------------------
