@@ -366,3 +366,39 @@ def test_the_latency_drawn_is_the_latency_measured() -> None:
     shown = {round(float(ms)) for ms in re.findall(r"P50 (\d+) ms, P95", content)}
     assert shown
     assert all(found.low / 1e3 - 1 <= ms <= found.high / 1e3 + 1 for ms in shown)
+
+
+def test_budgets_and_what_was_before_the_run_are_among_the_figures_that_matter() -> None:
+    last = "  - agreement: client and Prometheus within 2 %\n    in: [baseline]\n"
+    more = """\
+  - error budget: at most 5 % spent
+    slo: 99.9 %
+    period: 30d
+  - burn rate: below 14.4 over 10s and 2s
+    slo: 99.9 %
+    in: [baseline]
+  - mttr: below 15m
+  - mtbf: above 720h
+  - regression: p95 at most 20 % above the last 5 green runs
+    in: [baseline]
+"""
+    past = {
+        "complete": True, "watched_s": 3600, "failures": 0, "started_t": 0.0, "ended_t": 9.0,
+        "repairs": [{"fault": "zone", "low_s": 9.0, "high_s": 10.0}],
+        "plan": "other", "plan_sha256": "", "traffic": "",
+    }  # fmt: skip
+    with_it = plan((last, last + more)).with_recorded(history={"runs": [past, past, past]})
+    evidence = Day().evidence()
+    verdict = judge(with_it, evidence).to_json()
+    found = documents(with_it, evidence, verdict)
+    text = Text(found["report.html"]).text
+    assert "Error budget spent 0.153 %" in text
+    assert "MTTR 10 s (4.29–36.69)" in text
+    assert "MTBF more than 1 h" in text
+    assert "2154 h (89.7 days) more without a failure are needed to tell" in text
+    assert "burnt 0 times as fast as it lasts" in text
+    assert "0 green runs of this same plan" in text
+    for finding in verdict["findings"]:
+        assert flat(finding["because"]) in text
+    assert b"MTBF" not in found["junit.xml"] and b"mtbf: above 720h" in found["junit.xml"]
+    assert "mttr: below 15m" in terminal.render(with_it, verdict)
