@@ -128,6 +128,31 @@ def trend(context: click.Context, plan: str, phase: str, last: int) -> int:
     return ExitStatus.PASS
 
 
+@history.command()
+@click.option("--target", metavar="NAME", help="Only runs on this target.")
+@click.pass_context
+def times(context: click.Context, target: str | None) -> int:
+    """Mean times to recovery and between failures, by service and target, as far as runs tell."""
+    from harness.verdict.reliability import long, mean_between, mean_repair, remembered
+
+    services: dict[tuple[str, str, bool], list[Record]] = {}
+    for record in context.obj.runs(target=target):
+        services.setdefault((record.service, record.target, record.simulated), []).append(record)
+    for (service, name, simulated), records in sorted(services.items()):
+        past = remembered([record.to_json() for record in records], simulated=simulated)
+        click.echo(f"{service} on {name}: {past.source}")
+        if past.why_not:
+            click.echo(f"  cannot be told: {past.why_not}")
+            continue
+        if past.repairs:
+            click.echo(f"  to recovery: {mean_repair(past).words}")
+        failures = f"{past.failures} failures in {long(past.up_s)} without a fault"
+        click.echo(f"  between failures: {failures}; {mean_between(past).words}")
+    if not services:
+        click.echo("no run is kept; `harness history add RUN…` keeps one")
+    return ExitStatus.PASS
+
+
 def _line(record: Record) -> str:
     bad = [f"{f.objective} ({f.phase})" for f in record.findings if f.outcome != "pass"]
     more = f": {bad[0]}" + (f" and {len(bad) - 1} more" if bad[1:] else "") if bad else ""

@@ -64,7 +64,7 @@ def _decreasing_root(f: Callable[[float], float]) -> float:
     while f(high) > 0:
         high *= 2
     low = 0.0
-    for _ in range(200):
+    for _ in range(80):
         middle = (low + high) / 2
         low, high = (middle, high) if f(middle) > 0 else (low, middle)
     return high

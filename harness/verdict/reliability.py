@@ -10,6 +10,7 @@ lower bound takes r. Repair times that vary less are known better than this says
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,68 +60,108 @@ class Past:
     why_not: str = ""
 
 
-def judge_mttr(case: Case, objective: Mttr) -> Finding:
-    """The mean of the repair times."""
-    past = _past(case, objective)
-    required = f"< {_long(objective.below_s)}"
-    if past.why_not or not past.repairs:
-        because = past.why_not or f"no failure was repaired in {past.source}: nothing to tell it by"
-        return _finding(objective, Outcome.UNKNOWN, None, required, because, past)
+@dataclass(frozen=True)
+class Mean:
+    """A mean in seconds (None: none is known), and the bounds each held with its confidence."""
+
+    mean_s: float | None
+    low_s: float
+    high_s: float
+
+    @property
+    def words(self) -> str:
+        """``mean 25.0 s, at 95% confidence each above 12.4 s and below 73.2 s``."""
+        mean = f"mean {long(self.mean_s)}, " if self.mean_s is not None else ""
+        below = f" and below {long(self.high_s)}" if self.high_s < math.inf else ""
+        return f"{mean}at {CONFIDENCE:.0%} confidence each above {long(self.low_s)}{below}"
+
+
+def mean_repair(past: Past) -> Mean:
+    """The mean time to recovery of what is known."""
     ended = sum(repair.ended for repair in past.repairs)
     low_s = math.fsum(repair.low_s for repair in past.repairs)
     high_s = math.fsum(repair.high_s for repair in past.repairs)
+    if not past.repairs:
+        return Mean(None, 0.0, math.inf)
     events = ended if ended < len(past.repairs) else ended - 1
     low = low_s / poisson_upper(events)
-    high = high_s / poisson_lower(ended) if ended else math.inf
-    if high < objective.below_s:
+    return Mean(
+        high_s / ended if ended else None, low, high_s / poisson_lower(ended) if ended else math.inf
+    )
+
+
+def mean_between(past: Past) -> Mean:
+    """The mean time between failures of what is known."""
+    fewest = poisson_lower(past.failures)
+    return Mean(
+        past.up_s / past.failures if past.failures else None,
+        past.up_s / poisson_upper(past.failures + past.hidden),
+        past.up_s / fewest if fewest else math.inf,
+    )
+
+
+def judge_mttr(case: Case, objective: Mttr) -> Finding:
+    """The mean of the repair times."""
+    past = _past(case, objective)
+    required = f"< {long(objective.below_s)}"
+    if past.why_not or not past.repairs:
+        because = past.why_not or f"no failure was repaired in {past.source}: nothing to tell it by"
+        return _finding(objective, Outcome.UNKNOWN, None, required, because, past)
+    found = mean_repair(past)
+    if found.high_s < objective.below_s:
         outcome = Outcome.PASS
     else:
-        outcome = Outcome.FAIL if low >= objective.below_s else Outcome.UNKNOWN
-    mean = high_s / ended if ended else None
+        outcome = Outcome.FAIL if found.low_s >= objective.below_s else Outcome.UNKNOWN
+    ended = sum(repair.ended for repair in past.repairs)
     open_ = len(past.repairs) - ended
     because = f"{ended} repairs in {past.source}"
     because += f", {open_} more not over when watching ended" if open_ else ""
-    because += f"; mean {_long(mean)}" if mean is not None else ""
-    because += f", at {CONFIDENCE:.0%} confidence each between {_long(low)} and {_long(high)}"
+    because += f"; {found.words}"
     if outcome is Outcome.UNKNOWN:
-        because += f"; {_more_repairs(ended, mean, objective.below_s)}"
-    return _finding(objective, outcome, Measured(mean, low, high, "s"), required, because, past)
+        because += f"; {_more_repairs(ended, found.mean_s, objective.below_s)}"
+    measured = Measured(found.mean_s, found.low_s, found.high_s, "s")
+    return _finding(objective, outcome, measured, required, because, past)
 
 
 def _more_repairs(ended: int, mean: float | None, below_s: float) -> str:
     """How many more repairs like those known would tell."""
     if mean is None or mean >= below_s:
         return "more repairs are needed to tell, and shorter ones to pass"
-    for n in range(ended + 1, ended + _MORE_MAX):
-        if mean * n / poisson_lower(n) < below_s:
-            return f"{n - ended} more like these are needed to tell"
-    return f"more than {_MORE_MAX} more like these are needed to tell"
+    # The upper bound falls with every repair more, so the first that is enough can be searched for.
+    enough = bisect.bisect_left(
+        range(ended + _MORE_MAX), True, key=lambda n: n > 0 and mean * n / _lower(n) < below_s
+    )
+    more = max(1, enough - ended)
+    if more >= _MORE_MAX:
+        return f"more than {_MORE_MAX} more like these are needed to tell"
+    return f"about {more} more like these are needed to tell"
+
+
+def _lower(n: int) -> float:
+    """About :func:`poisson_lower`, at once for any ``n`` (Wilson and Hilferty 1931)."""
+    return max(1e-9, n * (1 - 1 / (9 * n) - 1.6449 / (3 * math.sqrt(n))) ** 3)
 
 
 def judge_mtbf(case: Case, objective: Mtbf) -> Finding:
     """Time up over failures."""
     past = _past(case, objective)
-    required = f"> {_long(objective.above_s)}"
+    required = f"> {long(objective.above_s)}"
     if past.why_not:
         return _finding(objective, Outcome.UNKNOWN, None, required, past.why_not, past)
-    low = past.up_s / poisson_upper(past.failures + past.hidden)
-    fewest = poisson_lower(past.failures)
-    high = past.up_s / fewest if fewest else math.inf
-    if low > objective.above_s:
+    found = mean_between(past)
+    if found.low_s > objective.above_s:
         outcome = Outcome.PASS
     else:
-        outcome = Outcome.FAIL if high <= objective.above_s else Outcome.UNKNOWN
-    because = f"{past.failures} failures in {_long(past.up_s)} of {past.source}"
+        outcome = Outcome.FAIL if found.high_s <= objective.above_s else Outcome.UNKNOWN
+    because = f"{past.failures} failures in {long(past.up_s)} of {past.source}"
     if past.hidden:
         because += f", and {past.hidden} more may have begun unseen"
-    because += f"; at {CONFIDENCE:.0%} confidence the mean is above {_long(low)}"
-    if high < math.inf:
-        because += f" and below {_long(high)}"
+    because += f"; {found.words}"
     if outcome is Outcome.UNKNOWN:
         needed_s = objective.above_s * poisson_upper(past.failures + past.hidden) - past.up_s
-        because += f"; {_long(needed_s)} more without a failure are needed to tell"
-    mean = past.up_s / past.failures / _HOUR_S if past.failures else None
-    measured = Measured(mean, low / _HOUR_S, high / _HOUR_S, "h")
+        because += f"; {long(needed_s)} more without a failure are needed to tell"
+    mean = None if found.mean_s is None else found.mean_s / _HOUR_S
+    measured = Measured(mean, found.low_s / _HOUR_S, found.high_s / _HOUR_S, "h")
     return _finding(objective, outcome, measured, required, because, past)
 
 
@@ -138,7 +179,9 @@ def _finding(
 
 
 def _past(case: Case, objective: Mttr | Mtbf) -> Past:
-    return _seen(case, objective) if objective.incidents else _remembered(case)
+    if objective.incidents:
+        return _seen(case, objective)
+    return remembered(earlier_runs(case), simulated=case.target.get("simulated") is True)
 
 
 # ---- earlier game days ---------------------------------------------------------------------------
@@ -150,10 +193,10 @@ def earlier_runs(case: Case) -> list[Mapping[str, Any]]:
     return list(history["runs"]) if isinstance(history, Mapping) else []
 
 
-def _remembered(case: Case) -> Past:
-    runs = earlier_runs(case)
+def remembered(runs: Sequence[Mapping[str, Any]], *, simulated: bool) -> Past:
+    """What some runs show, as ``plan.json`` remembers them."""
     whole = [run for run in runs if run["complete"] is True]
-    named = "simulated game days" if case.target.get("simulated") else "game days"
+    named = "simulated game days" if simulated else "game days"
     source = f"{len(whole)} earlier {named}"
     if len(whole) < len(runs):
         source += f" ({len(runs) - len(whole)} more left evidence out)"
@@ -193,9 +236,9 @@ def _seen(case: Case, objective: Mttr | Mtbf) -> Past:
     ours_s = step_s * states.count(_GAME_DAY)
     missing_s = step_s * states.count(None)
     if missing_s > (1 - SEEN_MIN) * objective.over_s:
-        why_not = f"of {source} {_long(missing_s)} are missing"
+        why_not = f"of {source} {long(missing_s)} are missing"
     elif ours_s > OURS_MAX * objective.over_s:
-        why_not = f"of {source} {_long(ours_s)} were game days, which say nothing of incidents"
+        why_not = f"of {source} {long(ours_s)} were game days, which say nothing of incidents"
     repairs, failures, hidden = _incidents(states, step_s)
     up_s = step_s * states.count(False)
     return Past(repairs, failures, hidden, up_s, source, where, why_not)
@@ -281,7 +324,7 @@ def _stretches(states: Sequence[_State]) -> Iterator[tuple[_State, int]]:
         yield state, len(list(same))
 
 
-def _long(seconds: float | None) -> str:
+def long(seconds: float | None) -> str:
     """``12.3 s``, ``14 min``, ``31.5 h`` or ``90 days``."""
     if seconds is None or seconds == math.inf:
         return "any time"

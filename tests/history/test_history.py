@@ -142,6 +142,14 @@ def test_run_folders_are_kept_listed_and_compared(tmp_path: Path) -> None:
     lines = said("trend", name).splitlines()
     assert len(lines) == 2 and "%" in lines[1] and " ms" in lines[1]
     assert "no run of other" in said("trend", "other")
+    assert "1 more are needed at least" in said("times")
+    file, record = History(Path(path)), History(Path(path)).runs()[0]
+    file.add(later(record, 60.0))
+    told = said("times", "--target", record.target)
+    assert f"{record.service} on {record.target}: 2 earlier simulated game days" in told
+    assert "to recovery: mean " in told and " and below " in told
+    assert "between failures: 0 failures in " in told and "confidence each above" in told
+    assert "no run is kept" in said("times", "--target", "other")
 
 
 def test_a_history_that_cannot_be_written_changes_no_verdict(
