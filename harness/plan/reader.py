@@ -317,6 +317,8 @@ class _Reader:
             given["rpo_s"] = node.get("rpo", duration_s)
         if "incidents" in extra:
             given |= self._past(node)
+            days = f", incidents of {given['over_s'] / 86_400:g}d" if "over_s" in given else ""
+            given["text"] += days
         if "slo" in extra:
             given["slo"] = self._slo(node, period="period" in extra)
             given["operations"] = given["slo"].operations

@@ -34,6 +34,8 @@ class _Bad:
 def judge_error_budget(case: Case, objective: ErrorBudget, phase: str) -> Finding:
     """The share of the period's budget that the phases spent together."""
     required = f"≤ {objective.at_most:.2%} of the budget of {objective.period_s / 86_400:g} d"
+    if phase == "all" and len(objective.phases) < len(case.plan.phases):
+        required += f" in {', '.join(objective.phases)} together"
     allowed_s = round(1 - objective.slo, 9) * objective.period_s
     low_s = high_s = 0.0
     told: list[tuple[float, str, float]] = []

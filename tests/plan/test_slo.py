@@ -123,6 +123,10 @@ def test_times_of_the_past_are_asked_of_earlier_runs_or_of_prometheus() -> None:
     )
     mttr, mtbf = plan.objectives
     assert isinstance(mttr, Mttr) and isinstance(mtbf, Mtbf)
+    assert (mttr.text, mtbf.text) == (
+        "mttr: below 15m",
+        "mtbf: above 720h, incidents of 90d",
+    )
     assert (mttr.below_s, mttr.incidents, mttr.series_name) == (900, "", "")
     assert (mtbf.above_s, mtbf.over_s) == (2_592_000, 7_776_000)
     assert plan.past_queries == {mtbf.series_name: ("error_ratio > bool 0.01", 7_776_000)}

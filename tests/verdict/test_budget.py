@@ -128,6 +128,8 @@ def test_a_budget_is_spent_by_burn_rate_times_length_over_period() -> None:
     assert budget(Day(), "0.16 %", "slo: 99.9 %, period: 1d").outcome is FAIL
     assert budget(Day(), "0.01 %", where="[baseline]").outcome is PASS
     assert budget(Day(), "0.01 %", where="[baseline]").phase == "baseline"
+    two = budget(Day(), "0.01 %", where="[baseline, cool-down]")
+    assert (two.outcome, two.required[-32:]) == (PASS, " in baseline, cool-down together")
 
 
 def test_slow_is_bad_where_the_slo_says_within() -> None:
