@@ -7,7 +7,6 @@ guessed: what is not understood is PlanInvalid with file, line, key and a hint.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,12 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from harness.errors import ExitStatus, PlanInvalid, Where
 from harness.plan.model import Plan
+from harness.plan.nodes import load_yaml, nearest
 from harness.selftest.world import Chaos, World
 
 FOLDER = Path(__file__).parent
@@ -111,19 +109,13 @@ class Entry:
 def entries(path: Path) -> Iterator[Entry]:
     """The entries of a file. PlanInvalid when it is no list of mappings."""
     try:
-        data = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         hint = f"give a file such as {DEFECTS.name}"
         raise PlanInvalid(
             f"it cannot be read: {error}", hint=hint, where=Where(str(path))
         ) from error
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = Where(str(path), mark.line + 1, mark.column + 1) if mark else Where(str(path))
-        hint = "check indentation, quotes and colons near this place"
-        raise PlanInvalid(f"not YAML: {error.problem}", hint=hint, where=where) from error
-    except YAMLError as error:
-        raise PlanInvalid(f"not YAML: {error}", where=Where(str(path))) from error
+    data = next(iter(load_yaml(text, str(path))), None)
     if not isinstance(data, CommentedSeq) or not all(isinstance(e, CommentedMap) for e in data):
         hint = "start each with - name: …"
         raise PlanInvalid("a file of cases is a list of them", hint=hint, where=Where(str(path), 1))
@@ -140,13 +132,13 @@ def expectation(entry: Entry, plan: Plan, more_keys: tuple[str, ...]) -> Case:
     """What must be found, of a healthy day of ``plan``; the entry may have ``more_keys``."""
     for key in entry.data:
         if key not in (*_KEYS, *more_keys):
-            entry.refuse(f"unknown key {key!r}", _nearest(key, (*_KEYS, *more_keys)), str(key))
+            entry.refuse(f"unknown key {key!r}", nearest(key, (*_KEYS, *more_keys)), str(key))
     for key in ("name", "what", "in"):
         if not entry.text(key):
             entry.refuse(f"{key!r} is missing", f"add a line {key}: …")
     area, phase, status = entry.text("in"), entry.text("phase"), _status(entry)
     if area not in AREAS:
-        entry.refuse(f"{area!r} is no area", _nearest(area, AREAS), "in")
+        entry.refuse(f"{area!r} is no area", nearest(area, AREAS), "in")
     if phase not in ("", "all", *(p.name for p in plan.phases)):
         entry.refuse(f"there is no phase {phase!r}", "as in the plan", "phase")
     tells = entry.text("says") if status is ExitStatus.STOPPED else entry.text("finds")
@@ -208,7 +200,7 @@ def change(value: Any, path: str, to: object) -> Any:
     kind: type = type(value)
     hints = _hints(kind)
     if name not in hints:
-        raise ValueError(f"there is no {name!r}; {_nearest(name, hints)}")
+        raise ValueError(f"there is no {name!r}; {nearest(name, hints)}")
     if rest and name == "chaos":
         fault, _, field = rest.partition(".")
         chaos = dict(value.chaos)
@@ -250,7 +242,7 @@ def _built(kind: Any, given: Mapping[Any, Any]) -> Any:
     fields = {}
     for name, value in given.items():
         if name not in hints:
-            raise ValueError(f"there is no {name!r}; {_nearest(name, hints)}")
+            raise ValueError(f"there is no {name!r}; {nearest(name, hints)}")
         fields[str(name)] = _value(hints[name], value, str(name))
     return kind(**fields)
 
@@ -264,9 +256,3 @@ def _hints(kind: type) -> dict[str, Any]:
 def _words(options: Iterable[Any]) -> str:
     names = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
     return " or ".join(names.get(o, "never" if o is type(None) else "a list") for o in options)
-
-
-def _nearest(name: object, known: Iterable[str]) -> str:
-    known = tuple(known)
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else "one of " + ", ".join(known)

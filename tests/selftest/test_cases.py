@@ -73,7 +73,7 @@ def test_a_case_changes_what_it_names_and_nothing_else(plan: Plan, tmp_path: Pat
         ("exit: 99", "exit: 98", 12, "98 is no exit status"),
         ("exit: 99", "exit: 0", 1, "a healthy day neither"),
         ("name: well", "name: slow", 13, "two cases are called 'slow'"),
-        ("  in: service\n  change", "  in: [service\n  change", 4, "not YAML"),
+        ("  in: service\n  change", "  in: [service\n  change", 4, "expected ',' or ']'"),
     ],
 )
 def test_what_is_not_understood_is_refused_at_its_place(

@@ -108,6 +108,8 @@ CHECKS = {
     "judge_error_rate": ("errors-in-the-baseline",),
     "judge_latency": ("slow-in-one-zone",),
     "judge_throughput": ("too-little-throughput",),
+    "judge_error_budget": ("budget-spent",),
+    "judge_burn_rate": ("budget-burns",),
     "judge_agreement": ("metric-lies-low",),
     "judge_recovery": ("recovery-relapses",),
     "judge_failover": ("dns-never-fails-over",),
