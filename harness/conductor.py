@@ -14,7 +14,7 @@ import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from harness.errors import Refused
 from harness.evidence.journal import Journal
 from harness.evidence.run import write_atomic
 from harness.load.driver import LiveFigures, LoadDriver
-from harness.load.readback import read_back
+from harness.load.readback import Pass, read_back
 from harness.plan.model import Fault, Phase, Plan
 from harness.target import entry
 from harness.target.expected import expected
@@ -188,6 +188,7 @@ class Conductor:
             plan=self.plan.name,
             target=self.target.name,
             observers=self._watch.names,
+            readbacks=[phase.name for phase in self.plan.phases if phase.fault],
         )
         self._watchdog = start_watchdog(self.run_dir, [os.getpid()], target_file=self._target_file)
         self._watch.start()
@@ -223,13 +224,30 @@ class Conductor:
             self._progress.phase(phase, index, len(phases))
             journal.write("phase.start", phase=phase.name, fault=phase.fault)
             try:
-                if phase.kind == "fault":
-                    assert phase.fault is not None
-                    self._fault(self.plan.fault(phase.fault))
-                else:
-                    self._wait(phase.duration_s)
+                with self._reading_back(phase):
+                    if phase.kind == "fault":
+                        assert phase.fault is not None
+                        self._fault(self.plan.fault(phase.fault))
+                    else:
+                        self._wait(phase.duration_s)
             finally:
                 journal.write("phase.end", phase=phase.name, fault=phase.fault)
+
+    def _reading_back(self, phase: Phase) -> AbstractContextManager[object]:
+        """Some uploads are read back in each phase that breaks something, or follows that."""
+        if not phase.fault:
+            return nullcontext()
+        return Pass(
+            self.run_dir,
+            phase.name,
+            phase.fault,
+            duration_s=phase.duration_s,
+            planned_rate=self.plan.traffic.rate,
+            service_url=self.target.service_url,
+            dns_server=self.target.dns_server,
+            timeout_s=self.plan.traffic.timeout_s,
+            clock=self._clock,
+        )
 
     def _fault(self, fault: Fault) -> None:
         """Run one experiment to its end, its undo included."""
@@ -322,7 +340,7 @@ class Conductor:
         self._load.stop(self.plan.traffic.timeout_s + 10.0)
 
     def _read_back(self) -> None:
-        self._progress.note("reading back every upload")
+        self._progress.note("reading back every upload that is followed")
         read_back(
             self.run_dir,
             service_url=self.target.service_url,

@@ -168,12 +168,47 @@ class LedgerEntry:
 
 @dataclass(frozen=True)
 class Readback:
-    """What was found of one object after the run: present, missing, altered or error."""
+    """What was found of one object: present, missing, altered or error.
+
+    ``phase`` is empty for what was found after the run; ``answers`` of gateways it took.
+    """
 
     object: str
     result: str
     region: str
     detail: str
+    phase: str = ""
+    t: float = 0.0
+    answers: int = 0
+
+
+@dataclass(frozen=True)
+class ReadbackPass:
+    """Read-back of some objects towards the end of a phase: how many were chosen, and asked."""
+
+    phase: str
+    chosen: int
+    asked: int
+    t: float
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One page of the service's own list, looked at after the run.
+
+    How many entries were ``listed``, and of them: ids there ``twice``, ``copies`` of an
+    object's bytes under an id nobody gave, objects ``undeleted``; and how many that were
+    acknowledged are ``absent``. ``names`` has a few of each. ``error``: why it cannot be told.
+    """
+
+    prefix: str
+    error: str
+    listed: int
+    twice: int
+    copies: int
+    undeleted: int
+    absent: int
+    names: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -214,6 +249,10 @@ class Evidence:
     readbacks: tuple[Readback, ...]
     series: Mapping[str, Series]
     gaps: tuple[Gap, ...]
+    passes: tuple[ReadbackPass, ...] = ()
+    listings: tuple[Listing, ...] = ()
+    #: the share of the objects that the ledger follows
+    followed: float = 1.0
 
     def of_kind(self, *kinds: str) -> tuple[Event, ...]:
         """Events of these kinds, in the order they happened."""

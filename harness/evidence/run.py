@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import EvidenceError, Where
+from harness.evidence.following import is_followed
 from harness.evidence.lines import instant, read_lines
 from harness.evidence.model import (
     Event,
@@ -22,13 +23,15 @@ from harness.evidence.model import (
     FaultRecord,
     Gap,
     LedgerEntry,
+    Listing,
     PhaseSpan,
     Readback,
+    ReadbackPass,
     Sighting,
     WorkerTally,
 )
 from harness.evidence.series import read_series
-from harness.evidence.traffic import read_ledger, read_readback, read_tally
+from harness.evidence.traffic import ReadbackFile, read_ledger, read_readback, read_tally
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -65,16 +68,20 @@ def read_run(run_dir: Path) -> Evidence:
             )
     events, gaps = read_lines(run_dir / "history.jsonl", "history.jsonl")
     tallies, tally_gaps = _tallies(run_dir)
-    ledger, readbacks, ledger_gaps = _ledger(run_dir)
+    ledger, followed, ledger_gaps = _ledger(run_dir)
+    found, readback_gaps = _readback_file(run_dir)
     series, series_gaps = read_series(run_dir / "series")
     return evidence_from(
         run=_run_name(events, run_dir),
         events=events,
         tallies=tallies,
         ledger=ledger,
-        readbacks=readbacks,
+        readbacks=found.readbacks,
+        passes=found.passes,
+        listings=found.listings,
+        followed=followed,
         series=series,
-        gaps=[*gaps, *tally_gaps, *ledger_gaps, *series_gaps],
+        gaps=[*gaps, *tally_gaps, *ledger_gaps, *readback_gaps, *series_gaps],
     )
 
 
@@ -83,10 +90,13 @@ def evidence_from(
     run: str,
     events: list[Event],
     tallies: list[WorkerTally],
-    ledger: list[LedgerEntry],
-    readbacks: list[Readback],
+    ledger: Iterable[LedgerEntry],
+    readbacks: Iterable[Readback],
     series: Mapping[str, Any],
     gaps: list[Gap],
+    passes: Iterable[ReadbackPass] = (),
+    listings: Iterable[Listing] = (),
+    followed: float = 1.0,
 ) -> Evidence:
     """Evidence from its parts: the history is turned into phases, faults and sightings."""
     sightings, sighting_gaps = _sightings(events)
@@ -102,6 +112,9 @@ def evidence_from(
         readbacks=tuple(readbacks),
         series=dict(series),
         gaps=(*gaps, *sighting_gaps, *phase_gaps),
+        passes=tuple(passes),
+        listings=tuple(listings),
+        followed=followed,
     )
 
 
@@ -119,25 +132,30 @@ def _tallies(run_dir: Path) -> tuple[list[WorkerTally], list[Gap]]:
     return tallies, gaps
 
 
-def _ledger(run_dir: Path) -> tuple[list[LedgerEntry], list[Readback], list[Gap]]:
+def _ledger(run_dir: Path) -> tuple[list[LedgerEntry], float, list[Gap]]:
+    """What became of the objects followed, which share of all they are, and the gaps."""
     entries: list[LedgerEntry] = []
-    readbacks: list[Readback] = []
+    followed = 1.0
     gaps: list[Gap] = []
     for path in sorted((run_dir / "ledger").glob("*.jsonl")):
-        label = f"ledger/{path.name}"
         if path.stem == "readback":
-            readbacks, found = read_readback(path, label)
-        else:
-            written, found = read_ledger(path, label)
-            entries.extend(written)
+            continue
+        ledger, found = read_ledger(path, f"ledger/{path.name}")
+        entries.extend(ledger.entries)
+        followed = min(followed, ledger.followed)
         gaps.extend(found)
     for path in sorted((run_dir / "tallies").glob("*.jsonl")):
         if not (run_dir / "ledger" / path.name).exists():
             detail = f"ledger/{path.name}: what the worker wrote is not known"
             gaps.append(Gap(f"ledger/{path.stem}", "file", None, detail))
-    if not (run_dir / "ledger" / "readback.jsonl").exists():
-        gaps.append(Gap("ledger/readback", "file", None, "no object was read back"))
-    return entries, readbacks, gaps
+    return [e for e in entries if is_followed(e.object, followed)], followed, gaps
+
+
+def _readback_file(run_dir: Path) -> tuple[ReadbackFile, list[Gap]]:
+    path = run_dir / "ledger" / "readback.jsonl"
+    if not path.exists():
+        return ReadbackFile(), [Gap("ledger/readback", "file", None, "no object was read back")]
+    return read_readback(path, f"ledger/{path.name}")
 
 
 def _sightings(events: list[Event]) -> tuple[tuple[Sighting, ...], list[Gap]]:

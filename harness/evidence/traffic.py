@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from harness.evidence.model import (
     Gap,
     Lateness,
     LedgerEntry,
+    Listing,
     Readback,
+    ReadbackPass,
     TallyCell,
     TallySecond,
     WorkerTally,
@@ -106,10 +109,19 @@ def _histogram(value: Any) -> dict[int, int]:
     return {int(key): _count(n, "bucket") for key, n in value.items()}
 
 
-def read_ledger(path: Path, label: str) -> tuple[list[LedgerEntry], list[Gap]]:
-    """What one worker wrote and deleted, and the gaps."""
+@dataclass(frozen=True)
+class LedgerFile:
+    """What one worker wrote and deleted, and the share of the objects it followed at the end."""
+
+    entries: tuple[LedgerEntry, ...]
+    followed: float
+
+
+def read_ledger(path: Path, label: str) -> tuple[LedgerFile, list[Gap]]:
+    """One worker's ledger, and the gaps in it."""
     events, gaps = read_lines(path, label)
     entries = []
+    followed = 1.0
     for event in events:
         if event.kind in ("write", "delete"):
             entry = _entry(event)
@@ -117,7 +129,14 @@ def read_ledger(path: Path, label: str) -> tuple[list[LedgerEntry], list[Gap]]:
                 gaps.append(Gap(event.source, "line", None, f"{label}:{event.line}: no object"))
             else:
                 entries.append(entry)
-    return entries, gaps
+        elif event.kind == "share":
+            share = instant(event.data.get("share"))
+            if share is None or not 0 < share <= 1:
+                detail = f"{label}:{event.line}: no share of the objects"
+                gaps.append(Gap(event.source, "line", None, detail))
+            else:
+                followed = min(followed, share)
+    return LedgerFile(tuple(entries), followed), gaps
 
 
 def _entry(event: Event) -> LedgerEntry | None:
@@ -140,20 +159,57 @@ def _entry(event: Event) -> LedgerEntry | None:
     )
 
 
-def read_readback(path: Path, label: str) -> tuple[list[Readback], list[Gap]]:
-    """What was found of each object after the run, and the gaps."""
+@dataclass(frozen=True)
+class ReadbackFile:
+    """What was found of the objects, during the run and after it."""
+
+    readbacks: tuple[Readback, ...] = ()
+    passes: tuple[ReadbackPass, ...] = ()
+    listings: tuple[Listing, ...] = ()
+
+
+def read_readback(path: Path, label: str) -> tuple[ReadbackFile, list[Gap]]:
+    """What was found of each object, and the gaps."""
     events, gaps = read_lines(path, label)
-    found = []
+    readbacks, passes, listings = [], [], []
+    chosen: dict[str, int] = {}
     for event in events:
-        if event.kind == "readback" and not event.text("object"):
-            gaps.append(Gap(event.source, "line", None, f"{label}:{event.line}: no object"))
-        elif event.kind == "readback":
-            found.append(
-                Readback(
-                    event.text("object"),
-                    event.text("result"),
-                    event.text("region"),
-                    event.text("detail"),
-                )
-            )
-    return found, gaps
+        try:
+            if event.kind == "readback":
+                readbacks.append(_readback(event))
+            elif event.kind == "pass.start":
+                chosen[event.text("phase")] = _count(event.data.get("chosen"), "chosen")
+            elif event.kind == "pass.end":
+                phase, asked = event.text("phase"), _count(event.data.get("asked"), "asked")
+                passes.append(ReadbackPass(phase, chosen.get(phase, asked), asked, event.t))
+            elif event.kind == "listing":
+                listings.append(_listing(event))
+        except _Bad as error:
+            gaps.append(Gap(event.source, "line", None, f"{label}:{event.line}: {error}"))
+    return ReadbackFile(tuple(readbacks), tuple(passes), tuple(listings)), gaps
+
+
+def _readback(event: Event) -> Readback:
+    if not event.text("object"):
+        raise _Bad("no object")
+    return Readback(
+        object=event.text("object"),
+        result=event.text("result"),
+        region=event.text("region"),
+        detail=event.text("detail"),
+        phase=event.text("phase"),
+        t=event.t,
+        answers=_count(event.data.get("answers", 0), "answers"),
+    )
+
+
+def _listing(event: Event) -> Listing:
+    names = event.data.get("names", {})
+    if not isinstance(names, Mapping) or not all(isinstance(n, list) for n in names.values()):
+        raise _Bad("names are not lists")
+    wrong = {key: _count(event.data.get(key), key) for key in _LISTED}
+    found = {str(key): tuple(str(name) for name in value) for key, value in names.items()}
+    return Listing(prefix=event.text("prefix"), error=event.text("error"), names=found, **wrong)
+
+
+_LISTED = ("listed", "twice", "copies", "undeleted", "absent")

@@ -36,6 +36,7 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 
 from harness.clock import Clock, SystemClock
 from harness.errors import HarnessError, PlanInvalid
+from harness.evidence.following import FOLLOWED_AT_MOST
 from harness.evidence.journal import Journal
 from harness.load import relay
 from harness.load.declare import Bound, Declared, delete, get, post, put
@@ -183,7 +184,8 @@ class FileServiceUser(OpenLoopUser):
 
     def bring(self, settings: Settings, http: HttpClient, clock: Clock) -> Workload:
         name = settings.worker_name
-        ledger = Ledger(pen_of(settings)(relay.ledger_file(name), f"ledger/{name}"))
+        pen = pen_of(settings)(relay.ledger_file(name), f"ledger/{name}")
+        ledger = Ledger(pen, max(1, FOLLOWED_AT_MOST // settings.workers))
         # Runs must not meet each other's objects: milliseconds of the start are in each id.
         run_tag = format(int(time.time() * 1000), "x")
         return Workload(settings, http, clock, ledger, run_tag, self.behaviour)

@@ -219,10 +219,17 @@ class Failback(_OfFaults):
 
 @dataclass(frozen=True)
 class Durability(_OfFaults):
-    """No acknowledged upload is missing or altered afterwards, save within ``rpo_s``."""
+    """No acknowledged upload is missing or altered afterwards, save within ``rpo_s``.
+
+    ``strict``: nor is one there twice, nor an acknowledged delete undone. With a ``confidence``
+    (0 to 1) a fraction ``at_most`` may be lost, and a sample may show it.
+    """
 
     kind: ClassVar[str] = "durability"
     rpo_s: float
+    strict: bool = False
+    at_most: float = 0.0
+    confidence: float = 0.0
 
 
 @dataclass(frozen=True)

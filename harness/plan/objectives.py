@@ -114,10 +114,12 @@ WORDINGS: dict[str, Wording] = {
         lambda m, **k: Failback(within_s=duration_s(m["duration"]), **k),
     ),
     "durability": Wording(
-        r"no upload lost or altered",
-        "no upload lost or altered",
+        r"no upload lost or altered|(?P<strict>no write lost, altered, duplicated or undone)|"
+        rf"at most {_PERCENT} lost, (?P<confidence>[\d.]+ ?%) confident",
+        "no upload lost or altered (or: no write lost, altered, duplicated or undone; "
+        "or: at most 0.1 % lost, 95 % confident)",
         "of",
-        lambda m, rpo_s=0.0, **k: Durability(rpo_s=rpo_s, **k),
+        lambda m, rpo_s=0.0, **k: _durability(m, rpo_s=rpo_s, **k),
         ("rpo",),
     ),
     "agreement": Wording(
@@ -243,6 +245,15 @@ def _regression(match: re.Match[str], **where: Any) -> Regression:
     if at_most <= 0:
         raise ValueError("no two runs are alike; allow some change, such as 20 %")
     return Regression(figure=figure, at_most=at_most, runs=runs, **where)
+
+
+def _durability(match: re.Match[str], **where: Any) -> Durability:
+    if match["confidence"] is None:
+        return Durability(strict=match["strict"] is not None, **where)
+    confidence = fraction(match["confidence"])
+    if not 0.5 <= confidence < 1:
+        raise ValueError(f"{match['confidence']} is no confidence; write one such as 95 %")
+    return Durability(at_most=fraction(match["percent"]), confidence=confidence, **where)
 
 
 def _rank(text: str) -> float:

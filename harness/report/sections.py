@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.evidence.model import Evidence
+from harness.evidence.model import Evidence, Readback
 from harness.plan.model import Plan
 from harness.report import words
 from harness.report.figures import span
@@ -255,11 +255,16 @@ def _clocked(finding: Finding) -> tuple[str, str]:
 def _upload_cards(page: Page) -> list[tuple[str, str, str]]:
     texts = {o.text for o in page.plan.objectives if o.kind == "durability"}
     kept = _to_be_kept(page.evidence)
-    present = {r.object for r in page.evidence.readbacks if r.result == "present"} & kept
+    present = {r.object for r in _at_the_end(page.evidence) if r.result == "present"} & kept
     if not texts or not kept:
         return []
     under = f"read back whole, of {len(kept):,} acknowledged and not deleted"
     return [("Uploads verified", f"{len(present):,}", under)]
+
+
+def _at_the_end(evidence: Evidence) -> list[Readback]:
+    """What was found of the objects after the run."""
+    return [readback for readback in evidence.readbacks if not readback.phase]
 
 
 def _to_be_kept(evidence: Evidence) -> set[str]:
@@ -428,9 +433,21 @@ def durability(page: Page) -> Safe | None:
             label = {"write": "Uploads", "delete": "Deletes"}[kind]
             shown = {"acked": "acknowledged", "unsure": "unsure (may have happened)"}
             rows.append((f"{label} {shown.get(outcome, outcome)}", mine.count(outcome)))
-    results = [r.result for r in readbacks]
+    results = [r.result for r in _at_the_end(page.evidence)]
     for result in dict.fromkeys(["present", "missing", "altered", "error", *sorted(results)]):
         rows.append((f"Objects read back: {result}", results.count(result)))
+    for found in page.evidence.passes:
+        during = words.phase(found.phase)
+        mine = [r.result for r in readbacks if r.phase == found.phase]
+        rows.append((f"Asked for during {during}", found.asked))
+        for result in sorted({*mine} - {"present"}):
+            rows.append((f"Asked for during {during}: {result}", mine.count(result)))
+    listings = page.evidence.listings
+    if listings:
+        rows.append(("Objects in the service's list", sum(x.listed for x in listings)))
+        rows.append(
+            ("Listed twice, or under a second id", sum(x.twice + x.copies for x in listings))
+        )
     texts = {o.text for o in page.plan.objectives if o.kind == "durability"}
     said = [f for f in page.findings if f.get("objective") in texts]
     judged = [tag("p", outcome_mark(f.get("outcome")), f"  {f.get('because')}") for f in said]
@@ -441,7 +458,15 @@ def durability(page: Page) -> Safe | None:
         *judged,
         table([th("Ledger"), th("Count", class_="num")], counts),
         tag("p", "An object deleted during the run is rightly missing afterwards.", class_="hint"),
+        *_followed(page.evidence.followed),
     )
+
+
+def _followed(share: float) -> list[Safe]:
+    if share >= 1.0:
+        return []
+    text = f"Counted are the objects followed: {share * 100:.3g} % of all, chosen by a hash."
+    return [tag("p", text, class_="hint")]
 
 
 def gaps(page: Page) -> Safe | None:

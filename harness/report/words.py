@@ -16,6 +16,7 @@ _SHARES = {
     "ratio": "",
     "of planned": " of planned",
     "of sends late": " of sends late",
+    "of uploads lost or altered": " of uploads lost or altered",
     "failing share": " failing",
     "of the clients' count": " of the clients' count",
 }

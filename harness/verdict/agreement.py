@@ -144,9 +144,12 @@ def judge_agreement(case: Case, objective: Agreement, phase: str) -> Finding:
 def _answered_between(case: Case, start_t: float, end_t: float) -> float:
     """Answers of gateways that clients counted between two instants; seconds cut evenly.
 
-    What a cache in front of them answered never reached a gateway.
+    What a cache in front of them answered never reached a gateway. Read-back while the traffic
+    runs is a client too.
     """
-    total = 0.0
+    total = float(
+        sum(r.answers for r in case.evidence.readbacks if r.phase and start_t <= r.t < end_t)
+    )
     for second in range(math.floor(start_t), math.ceil(end_t)):
         cells = case.by_second.at(second).cells
         answered = sum(cell.n for cell in cells if cell.region not in ("", EDGE))

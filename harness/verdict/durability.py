@@ -4,19 +4,31 @@ Acknowledged uploads must be found again. An upload that timed out may be there 
 object whose delete may have happened may be there or not. Replication to the standby is
 asynchronous, so those acknowledged in the last moments before a region was lost may be
 missing if the plan grants an RPO; they are reported even so.
+
+Where there are too many objects to follow each, a share of them chosen by hash is followed.
+Such a sample can show that something was lost; that nothing was, it shows only up to a bound and
+with a confidence, so that it takes an objective that names both to pass.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from harness.evidence.model import LedgerEntry, Readback
+from harness.evidence.model import LedgerEntry, Listing, Readback
 from harness.plan.model import Durability
 from harness.verdict.case import Case
 from harness.verdict.landing import Landing
-from harness.verdict.model import Finding, Measured, Outcome
+from harness.verdict.model import Finding, Measured, Outcome, judge_at_most
+from harness.verdict.proportions import share_at_least, share_at_most
+from harness.verdict.recoverypoint import recovery_point
 
 _SHOWN = 3
+#: Of what an objective without a confidence of its own says of a sample.
+_CONFIDENCE = 0.95
+#: Standard deviations by which a sampled ledger may have fewer uploads than were counted.
+_SIGMAS = 5.0
 
 
 @dataclass
@@ -28,8 +40,41 @@ class _Found:
     altered: list[str] = field(default_factory=list)
     within_rpo: list[str] = field(default_factory=list)
     came_back: list[str] = field(default_factory=list)
+    came_back_within_rpo: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
     not_read: list[str] = field(default_factory=list)
+    #: unsure ones that are there
+    recovered: list[str] = field(default_factory=list)
+    #: there, though their upload surely failed
+    unexpected: list[str] = field(default_factory=list)
+    #: missing for a while
+    stale: list[str] = field(default_factory=list)
+    #: the longest for which one was seen missing, in seconds
+    stale_s: float = 0.0
+
+    @property
+    def lost(self) -> int:
+        return len(self.missing) + len(self.altered)
+
+    @property
+    def read(self) -> int:
+        """Acknowledged and not deleted, and known to be there or not."""
+        return len(self.kept) + self.lost + len(self.within_rpo)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """What the service's own list says, all its pages together."""
+
+    pages: int
+    listed: int
+    twice: int
+    copies: int
+    undeleted: int
+    absent: int
+    errors: tuple[str, ...]
+    names: tuple[str, ...]
+    undeleted_names: frozenset[str]
 
 
 def judge_durability(case: Case, objective: Durability, landings: tuple[Landing, ...]) -> Finding:
@@ -40,79 +85,269 @@ def judge_durability(case: Case, objective: Durability, landings: tuple[Landing,
         if landed.landed and objective.rpo_s > 0
     ]
     found = _sort(case, windows)
-    lost = len(found.missing) + len(found.altered)
-    read = len(found.kept) + lost + len(found.within_rpo)
-    outcome = Outcome.PASS
-    if lost:
-        outcome = Outcome.FAIL
-    elif found.not_read or read == 0:
+    listed = _listed(case.evidence.listings)
+    outcome, measured, doubts = (
+        _shared(case, objective, found) if objective.confidence else _counted(case, found)
+    )
+    if objective.strict:
+        outcome, more = _strictly(case, found, listed, outcome)
+        doubts += more
+    not_followed = _not_followed(case)
+    if not_followed:
+        doubts.insert(0, not_followed)
+    if not_followed and outcome is Outcome.PASS:
         outcome = Outcome.UNKNOWN
-    rpo = f", save those of the last {objective.rpo_s:g} s" if objective.rpo_s else ""
+    told = [_because(found), *doubts, *_of_list(listed)]
+    told += [said for landed in landings if (said := recovery_point(case, landed))]
     return Finding(
         objective=objective.text,
         phase="all",
         outcome=outcome,
-        measured=Measured(lost, lost, lost + len(found.not_read), "uploads lost or altered"),
-        required=f"0 acknowledged uploads missing or altered{rpo}",
-        because=_because(found, read),
+        measured=measured,
+        required=_required(objective),
+        because="; ".join(told),
         evidence=("ledger/", "ledger/readback.jsonl"),
     )
 
 
+def _required(objective: Durability) -> str:
+    rpo = f", save those of the last {objective.rpo_s:g} s" if objective.rpo_s else ""
+    if objective.confidence:
+        share, sure = f"{objective.at_most * 100:g} %", f"{objective.confidence * 100:g} %"
+        return f"≤ {share} of the acknowledged uploads missing or altered, {sure} confident{rpo}"
+    if objective.strict:
+        return f"0 acknowledged uploads missing, altered or there twice, 0 deletes undone{rpo}"
+    return f"0 acknowledged uploads missing or altered{rpo}"
+
+
+def _counted(case: Case, found: _Found) -> tuple[Outcome, Measured, list[str]]:
+    """By the number lost: none may be."""
+    lost, not_read = found.lost, len(found.not_read)
+    high = lost + not_read if case.evidence.followed >= 1.0 else None
+    measured = Measured(lost, lost, high, "uploads lost or altered")
+    doubts = []
+    if case.evidence.followed < 1.0:
+        bound = share_at_most(lost + not_read, found.read + not_read, _CONFIDENCE)
+        doubts.append(
+            f"{_sampled(case)}: at most {_percent(bound)} of all were lost, "
+            f"{_CONFIDENCE:.0%} confident; to pass on that, demand e.g. "
+            f"`durability: at most {_percent(_round_up(bound))} lost, {_CONFIDENCE * 100:g} % "
+            "confident`"
+        )
+    if lost:
+        return Outcome.FAIL, measured, doubts
+    if not_read or not found.read or doubts:
+        return Outcome.UNKNOWN, measured, doubts
+    return Outcome.PASS, measured, doubts
+
+
+def _shared(
+    case: Case, objective: Durability, found: _Found
+) -> tuple[Outcome, Measured | None, list[str]]:
+    """By the share lost; one that could not be read may be lost or not."""
+    n, lost, worst = (
+        found.read + len(found.not_read),
+        found.lost,
+        found.lost + len(found.not_read),
+    )
+    if not found.read:
+        return Outcome.UNKNOWN, None, []
+    if case.evidence.followed >= 1.0:
+        low, high, doubts = lost / n, worst / n, []
+    else:
+        low = share_at_least(lost, n, objective.confidence)
+        high = share_at_most(worst, n, objective.confidence)
+        doubts = [
+            f"{_sampled(case)}: between {_percent(low)} and {_percent(high)} of all were lost, "
+            f"each bound {objective.confidence * 100:g} % confident"
+        ]
+    measured = Measured(lost / n, low, high, "of uploads lost or altered")
+    return judge_at_most(objective.at_most, low, high), measured, doubts
+
+
+def _strictly(
+    case: Case, found: _Found, listed: _Listed, outcome: Outcome
+) -> tuple[Outcome, list[str]]:
+    """Neither may one be there twice, nor an acknowledged delete be undone."""
+    undone = listed.undeleted - len(listed.undeleted_names & set(found.came_back_within_rpo))
+    if found.came_back or listed.twice or listed.copies or undone > 0:
+        return Outcome.FAIL, []
+    doubts = []
+    if listed.errors or not listed.pages:
+        why = listed.errors[0] if listed.errors else "not looked at"
+        doubts.append(f"whether one is there twice cannot be told: the service's list: {why}")
+    deleted = {e.object for e in case.evidence.ledger if e.kind == "delete"}
+    unread = {r.object for r in _finals(case) if r.object in deleted and not _is_known(r)}
+    if unread:
+        doubts.append(f"{len(unread)} deleted objects could not be asked for")
+    if doubts and outcome is Outcome.PASS:
+        return Outcome.UNKNOWN, doubts
+    return outcome, doubts
+
+
+def _not_followed(case: Case) -> str:
+    """Why uploads the clients counted as acknowledged are not in the ledger; empty if they are.
+
+    The tallies know nothing of the first objects, stored before the schedule began.
+    """
+    begun = [tally.start.get("start_t") for tally in case.evidence.tallies]
+    begun_t = min((t for t in begun if isinstance(t, (int, float))), default=-math.inf)
+    counted = sum(
+        cell.n
+        for tally in case.evidence.tallies
+        for second in tally.seconds
+        for cell in second.cells
+        if cell.op == "upload" and cell.outcome == "ok"
+    )
+    written = sum(
+        entry.kind == "write"
+        and entry.op == "upload"
+        and entry.outcome == "acked"
+        and entry.planned_t >= begun_t
+        for entry in case.evidence.ledger
+    )
+    share = case.evidence.followed
+    spread = _SIGMAS * math.sqrt(counted * share * (1.0 - share))
+    if written >= counted * share - spread:
+        return ""
+    return f"{counted} uploads were acknowledged, and {written} are in the ledger"
+
+
+def _finals(case: Case) -> Iterable[Readback]:
+    return (readback for readback in case.evidence.readbacks if not readback.phase)
+
+
+def _is_known(readback: Readback) -> bool:
+    return readback.result in ("present", "missing", "altered")
+
+
 def _sort(case: Case, windows: list[tuple[float, float]]) -> _Found:
-    readbacks = {readback.object: readback for readback in case.evidence.readbacks}
-    deletes: dict[str, set[str]] = {}
+    readbacks = {readback.object: readback for readback in _finals(case)}
+    deletes: dict[str, list[LedgerEntry]] = {}
     writes: dict[str, LedgerEntry] = {}
     for entry in case.evidence.ledger:
         if entry.kind == "delete":
-            deletes.setdefault(entry.object, set()).add(entry.outcome)
+            deletes.setdefault(entry.object, []).append(entry)
         elif entry.object not in writes or entry.outcome == "acked":
             writes[entry.object] = entry
     found = _Found()
     for name in sorted(writes):
-        _place(found, writes[name], deletes.get(name, set()), readbacks.get(name), windows)
+        _place(found, writes[name], deletes.get(name, []), readbacks.get(name), windows)
+    _note_stale(case, found, readbacks)
     return found
 
 
 def _place(
     found: _Found,
     entry: LedgerEntry,
-    deletes: set[str],
+    deletes: list[LedgerEntry],
     readback: Readback | None,
     windows: list[tuple[float, float]],
 ) -> None:
     name = entry.object
     result = readback.result if readback else "error"
+    deleted = {delete.outcome: delete for delete in deletes}
+
+    def granted(acked: LedgerEntry) -> bool:
+        when = acked.t if acked.ack_t is None else acked.ack_t
+        return any(low <= when <= high for low, high in windows)
+
     if entry.outcome == "unsure":
         found.unsure.append(name)
+        if result in ("present", "altered"):
+            found.recovered.append(name)
     elif entry.outcome != "acked":
-        return
-    elif "acked" in deletes:
-        if result == "present":
-            found.came_back.append(name)
-    elif "unsure" in deletes:
+        if result in ("present", "altered"):
+            found.unexpected.append(name)
+    elif "acked" in deleted:
+        if result in ("present", "altered"):
+            back = found.came_back_within_rpo if granted(deleted["acked"]) else found.came_back
+            back.append(name)
+    elif "unsure" in deleted:
         (found.altered if result == "altered" else found.unsure).append(name)
     elif result == "present":
         found.kept.append(name)
     elif result == "altered":
         found.altered.append(name)
     elif result == "missing":
-        when = entry.t if entry.ack_t is None else entry.ack_t
-        granted = any(low <= when <= high for low, high in windows)
-        (found.within_rpo if granted else found.missing).append(name)
+        (found.within_rpo if granted(entry) else found.missing).append(name)
     else:
         found.not_read.append(name)
 
 
-def _because(found: _Found, read: int) -> str:
-    parts = [f"{len(found.kept)} of {read} acknowledged uploads read back whole"]
+def _note_stale(case: Case, found: _Found, finals: dict[str, Readback]) -> None:
+    """Objects that were missing for a while, and for how long at least one was seen to be."""
+    kept = set(found.kept)
+    gone: dict[str, list[float]] = {}
+    for readback in case.evidence.readbacks:
+        if readback.phase and readback.result == "missing" and readback.object in kept:
+            gone.setdefault(readback.object, []).append(readback.t)
+    found.stale = sorted(gone)
+    found.stale_s = max((max(t) - min(t) for t in gone.values()), default=0.0)
+
+
+def _listed(listings: Iterable[Listing]) -> _Listed:
+    pages = [listing for listing in listings if not listing.error]
+    return _Listed(
+        pages=len(pages),
+        listed=sum(page.listed for page in pages),
+        twice=sum(page.twice for page in pages),
+        copies=sum(page.copies for page in pages),
+        undeleted=sum(page.undeleted for page in pages),
+        absent=sum(page.absent for page in pages),
+        errors=tuple(listing.error for listing in listings if listing.error),
+        names=tuple(name for page in pages for names in page.names.values() for name in names),
+        undeleted_names=frozenset(n for page in pages for n in page.names.get("undeleted", ())),
+    )
+
+
+def _of_list(listed: _Listed) -> list[str]:
+    wrong = [
+        f"{n} {what}"
+        for n, what in (
+            (listed.twice, "listed twice"),
+            (listed.copies, "stored under a second id"),
+            (listed.undeleted, "deleted but listed"),
+            (listed.absent, "acknowledged but not listed"),
+        )
+        if n
+    ]
+    if not wrong:
+        return []
+    shown = ", ".join(listed.names[:_SHOWN]) + (" …" if len(listed.names) > _SHOWN else "")
+    return [f"of {listed.listed} listed: {', '.join(wrong)}: {shown}"]
+
+
+def _sampled(case: Case) -> str:
+    return f"{_percent(case.evidence.followed)} of the uploads were followed, chosen by a hash"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.3g} %"
+
+
+def _round_up(share: float) -> float:
+    """Up to one digit, so that the same sample passes what is shown."""
+    if share >= 1.0:
+        return 1.0
+    unit = 10.0 ** math.floor(math.log10(share))
+    return math.ceil(share / unit) * unit
+
+
+def _because(found: _Found) -> str:
+    parts = [f"{len(found.kept)} of {found.read} acknowledged uploads read back whole"]
+    recovered = f", {len(found.recovered)} of them there" if found.recovered else ""
+    for_s = f" (for {found.stale_s:.0f} s or more)" if found.stale_s >= 1 else ""
     for names, what in (
         (found.missing, "lost"),
         (found.altered, "altered"),
         (found.within_rpo, "missing within the RPO"),
         (found.not_read, "not read back"),
         (found.came_back, "deleted but found again"),
-        (found.unsure, "unsure (timed out, either is right)"),
+        (found.came_back_within_rpo, "deleted within the RPO but found again"),
+        (found.unexpected, "refused but there"),
+        (found.stale, f"missing for a while{for_s} and there at the end"),
+        (found.unsure, f"unsure (timed out, either is right{recovered})"),
     ):
         if names:
             shown = ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")

@@ -37,6 +37,7 @@ def all_gaps(case: Case) -> tuple[Gap, ...]:
         *_load_gaps(case),
         *_observer_gaps(case),
         *step_gaps(case),
+        *_readback_gaps(case),
     )
 
 
@@ -166,6 +167,22 @@ def _observer_gaps(case: Case) -> Iterable[Gap]:
             quiet = case.silence(source, spans[0].start_t, spans[-1].end_t)
             if quiet:
                 yield Gap(source, "watch.beat", None, f"{quiet} (limit {BEAT_SILENCE_S:g} s)")
+
+
+def _readback_gaps(case: Case) -> Iterable[Gap]:
+    """Phases in which uploads were to be read back and were not, or not all answers are there."""
+    passes = {found.phase: found for found in case.evidence.passes}
+    for event in case.evidence.of_kind("run.start"):
+        names = event.data.get("readbacks")
+        for phase in names if isinstance(names, list) else ():
+            if str(phase) not in passes:
+                detail = f"no upload was read back during {phase}"
+                yield Gap(f"readback/{phase}", "pass", str(phase), detail)
+    for phase, found in passes.items():
+        told = sum(readback.phase == phase for readback in case.evidence.readbacks)
+        if told != found.asked:
+            detail = f"{found.asked} uploads asked for during {phase}, {told} answers"
+            yield Gap(f"readback/{phase}", "sum", phase, detail)
 
 
 def judge_rate(case: Case, phase: str) -> Finding:

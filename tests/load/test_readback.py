@@ -11,8 +11,8 @@ import pytest
 from harness.clock import SystemClock
 from harness.evidence.journal import Journal
 from harness.load import readback
-from harness.load.ledger import Ledger, fold
-from harness.load.readback import read_back
+from harness.load.ledger import MUST_BE_GONE, MUST_BE_PRESENT, Ledger, Stored, fold
+from harness.load.readback import Pass, choose_for_pass, compare, pages, pass_rate, read_back
 
 from .server import StandIn
 from .wire.scripted import RESET, Scripted
@@ -55,6 +55,9 @@ def run(tmp_path):
     ledger.delete("undeleted", outcome="ok", ack_t=3.0, region="us-east-1")
     ledger.delete("deleted-in-vain", outcome="failed", ack_t=3.0, region="")
     ledger.close()
+    history = Journal(tmp_path / "history.jsonl", "chaos/x", SystemClock())
+    history.write("fault.made", fault="x", call_start_t=9.0, call_end_t=9.1)
+    history.close()
     return tmp_path
 
 
@@ -83,12 +86,14 @@ def test_lost_and_altered_and_undeleted_objects_are_found(run, server):
     assert summary["lost"] == ["lost"]
     assert summary["changed"] == ["altered"]
     assert summary["undeleted"] == ["undeleted"]
-    assert (summary["objects"], summary["read"], summary["error"]) == (8, 8, 0)
+    assert (summary["objects"], summary["read"], summary["error"]) == (9, 9, 0)
+    assert summary["expected"]["never-stored"] == {"missing": 1}
     assert summary["expected"]["may-be-present"] == {"missing": 1, "present": 1}
     assert results(run) == {
         "acked": ("present", ""),
         "lost": ("missing", "status-404"),
         "altered": ("altered", "checksum"),
+        "refused": ("missing", "status-404"),
         "unsure-there": ("present", ""),
         "unsure-away": ("missing", "status-404"),
         "deleted": ("missing", "status-404"),
@@ -107,7 +112,7 @@ def test_lost_and_altered_and_undeleted_objects_are_found(run, server):
 def test_an_error_is_never_present_nor_missing(run, server, status, kind, body, detail):
     server.faults.answer = (status, kind, body)
     summary = ask(run, server)
-    assert summary["error"] == summary["read"] == 8
+    assert summary["error"] == summary["read"] == 9
     assert summary["lost"] == summary["changed"] == []
     assert set(results(run).values()) == {("error", detail)}
 
@@ -142,19 +147,19 @@ def test_one_404_among_errors_is_no_loss(run, server, monkeypatch):
 def test_what_could_not_be_asked_in_time_is_an_error(run, server):
     server.faults.hang = True
     summary = ask(run, server, deadline_s=0.3, timeout_s=0.2)
-    assert summary["error"] == 8
+    assert summary["error"] == 9
     assert summary["duration_s"] < 1.5
 
 
 def test_a_limit_spreads_over_the_run_and_is_visible(run, server):
     summary = ask(run, server, limit=3)
-    assert (summary["objects"], summary["read"]) == (8, 3)
+    assert (summary["objects"], summary["read"]) == (9, 3)
 
 
 def test_a_ledger_cut_short_by_a_kill_is_read_up_to_there(run, server):
     with (run / "ledger" / "w0.jsonl").open("a") as ledger:
         ledger.write('{"kind":"write","object":"cut')
-    assert ask(run, server)["objects"] == 8
+    assert ask(run, server)["objects"] == 9
 
 
 def test_an_upload_tried_again_counts_as_its_last_acknowledgement():
@@ -174,3 +179,137 @@ def test_a_hostile_service_is_an_error_in_time_and_never_a_loss(run, says):
     assert time.monotonic() - begun_m < 8.0
     assert summary["error"] == summary["read"] > 0
     assert summary["lost"] == summary["changed"] == []
+
+
+# ---- the service's own list ----------------------------------------------------------------
+
+
+def own(*names, expected=MUST_BE_PRESENT):
+    return readback._Own([Stored(name, f"sum-{name}", 1, expected) for name in names])
+
+
+def test_a_page_that_holds_what_was_stored_is_right():
+    entries = [("x-00001", "sum-x-00001"), ("x-00002", "sum-x-00002")]
+    page = compare("x-000", entries, "", own("x-00001", "x-00002"))
+    assert page == {
+        "listed": 2, "twice": 0, "copies": 0, "undeleted": 0, "absent": 0, "names": {}
+    }  # fmt: skip
+
+
+def test_an_object_listed_twice_or_under_a_second_id_is_seen():
+    entries = [("x-00001", "sum-x-00001"), ("x-00001", "sum-x-00001"), ("copy", "sum-x-00002")]
+    page = compare("x-000", entries, "", own("x-00001", "x-00002"))
+    assert (page["twice"], page["copies"], page["absent"]) == (1, 1, 1)
+    assert page["names"] == {
+        "twice": ["x-00001"],
+        "copies": ["copy of x-00002"],
+        "absent": ["x-00002"],
+    }
+
+
+def test_a_deleted_object_that_is_listed_is_seen():
+    page = compare("x-000", [("x-00001", "")], "", own("x-00001", expected=MUST_BE_GONE))
+    assert (page["undeleted"], page["copies"]) == (1, 0)
+
+
+def test_a_page_that_could_not_be_had_says_so_and_nothing_is_absent():
+    assert compare("x-000", [], "status-503", own("x-00001"))["absent"] == 0
+
+
+def test_pages_are_as_many_as_stated_whatever_was_stored():
+    found = [Stored(f"run-w0-f-{n:06d}", "", 1, MUST_BE_PRESENT) for n in range(100_000)]
+    assert len(pages(found)) == readback.LISTED_PAGES
+    assert pages(found[:150]) == ["run-w0-f-0000", "run-w0-f-0001"]
+    assert pages([Stored("no-number", "", 1, MUST_BE_PRESENT)]) == []
+
+
+def listings(run):
+    lines = (run / "ledger" / "readback.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["kind"] == "listing"]
+
+
+def numbered(run, *names):
+    ledger = Ledger(Journal(run / "ledger" / "w1.jsonl", "ledger/w1", SystemClock()))
+    given = {"sha256": SHA, "size_bytes": len(BODY), "planned_t": 1.0, "ack_t": 2.0}
+    for name in names:
+        ledger.write(name, "upload", outcome="ok", region="us-east-1", **given)
+    ledger.close()
+
+
+def test_the_list_is_looked_through_after_the_run(run, server):
+    numbered(run, "x-00001", "x-00002")
+    server.files["x-00001"] = (BODY, "application/octet-stream")
+    ask(run, server)
+    [page] = listings(run)
+    assert (page["prefix"], page["listed"], page["absent"]) == ("x-000", 1, 1)
+    assert page["error"] == ""
+
+
+def test_a_list_that_cannot_be_had_is_an_error(run, server):
+    numbered(run, "x-00001")
+    server.faults.answer = (200, "application/json", b"[]")
+    ask(run, server)
+    assert [page["error"] for page in listings(run)] == ["not-a-list"]
+
+
+# ---- while traffic goes on -----------------------------------------------------------------
+
+
+def test_the_last_acknowledged_before_the_fault_are_asked_for_first():
+    found = [Stored(f"o-{n}", "", 1, MUST_BE_PRESENT, ack_t=float(n)) for n in range(100)]
+    chosen = choose_for_pass(found, before_t=49.5, at_most=20)
+    assert len(chosen) == len({item.object_id for item in chosen}) == 20
+    assert [item.object_id for item in chosen[::2]][:4] == ["o-49", "o-48", "o-47", "o-46"]
+    always = {item.object_id for item in choose_for_pass(found, None, at_most=10)}
+    assert always <= {item.object_id for item in chosen}
+
+
+def test_nothing_deleted_is_asked_for_during_the_run():
+    found = [Stored("gone", "", 1, MUST_BE_GONE), Stored("kept", "", 1, MUST_BE_PRESENT)]
+    assert [item.object_id for item in choose_for_pass(found, 9.0)] == ["kept"]
+
+
+def test_read_back_takes_a_small_part_of_the_measured_rate():
+    assert [pass_rate(r) for r in (1.0, 200.0, 10_000.0)] == [1.0, 10.0, 50.0]
+
+
+def passing(run, server, **kwargs):
+    given = {"duration_s": 0.6, "planned_rate": 2000.0, "dns_server": None, "timeout_s": 0.2}
+    return Pass(
+        run, "fault:x", "x", service_url=server.url, clock=SystemClock(), **{**given, **kwargs}
+    )
+
+
+def test_a_pass_asks_for_what_must_be_there_and_closes_its_source(run, server):
+    with passing(run, server):
+        time.sleep(0.6)
+    lines = (run / "ledger" / "readback.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert {r["source"] for r in records} == {"readback/fault:x"}
+    assert [records[0]["kind"], *(r["kind"] for r in records[-2:])] == [
+        "pass.start", "pass.end", "source.end"
+    ]  # fmt: skip
+    found = {r["object"]: r["result"] for r in records if r["kind"] == "readback"}
+    assert found == {
+        "acked": "present",
+        "deleted-in-vain": "present",
+        "lost": "missing",
+        "altered": "altered",
+    }
+    assert records[-2]["asked"] == 4
+    assert all(r["phase"] == "fault:x" for r in records if r["kind"] == "readback")
+
+
+def test_a_phase_that_ends_early_ends_the_asking(run, server):
+    begun_m = time.monotonic()
+    with passing(run, server, duration_s=30.0):
+        pass
+    assert time.monotonic() - begun_m < 5.0
+    assert not (run / "ledger" / "readback.jsonl").exists()
+
+
+def test_a_service_that_does_not_answer_holds_up_no_phase(run, server):
+    server.faults.hang = True
+    with passing(run, server, timeout_s=5.0):
+        time.sleep(0.6)
+    assert set(results(run).values()) <= {("error", "deadline"), ("error", "token-timeout")}

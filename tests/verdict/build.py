@@ -269,7 +269,10 @@ class Day:
         return TallyCell(op, zone[:-1], zone, "ok", "", n, 9, latency, latency, below)
 
     def _upload(self, offset: int, region: str) -> None:
-        name, t = f"obj-{offset:03}", T0 + offset + 0.25
+        for half in ("", "b"):
+            self._stored(f"obj-{offset:03}{half}", T0 + offset + 0.25, region)
+
+    def _stored(self, name: str, t: float, region: str) -> None:
         outcome, ack_t = ("acked", t + 0.01) if region else ("failed", None)
         self.ledger.append(
             LedgerEntry("write", name, "upload", "ab", 9, t, outcome, ack_t, region, t + 0.01)
