@@ -30,6 +30,7 @@ from harness.clock import Clock
 from harness.errors import Refused
 from harness.evidence.journal import Journal
 from harness.evidence.run import write_atomic
+from harness.evidence.seal import SEAL, sealed
 from harness.load.driver import LiveFigures, LoadDriver
 from harness.load.readback import Pass, read_back
 from harness.plan.model import Fault, Phase, Plan
@@ -189,6 +190,7 @@ class Conductor:
             target=self.target.name,
             observers=self._watch.names,
             readbacks=[phase.name for phase in self.plan.phases if phase.fault],
+            sealed=True,
         )
         self._watchdog = start_watchdog(self.run_dir, [os.getpid()], target_file=self._target_file)
         self._watch.start()
@@ -327,6 +329,7 @@ class Conductor:
         journal.close()
         if self._watchdog is not None:
             self._watchdog.close()
+        write_atomic(self.run_dir / SEAL, sealed(self.run_dir))
         if errors:
             raise errors[0]
 

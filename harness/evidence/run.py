@@ -30,6 +30,7 @@ from harness.evidence.model import (
     Sighting,
     WorkerTally,
 )
+from harness.evidence.seal import SEAL, broken
 from harness.evidence.series import read_series
 from harness.evidence.traffic import ReadbackFile, read_ledger, read_readback, read_tally
 
@@ -71,6 +72,7 @@ def read_run(run_dir: Path) -> Evidence:
     ledger, followed, ledger_gaps = _ledger(run_dir)
     found, readback_gaps = _readback_file(run_dir)
     series, series_gaps = read_series(run_dir / "series")
+    seal_gaps = broken(run_dir) if _is_sealed(events, run_dir) else []
     return evidence_from(
         run=_run_name(events, run_dir),
         events=events,
@@ -81,7 +83,14 @@ def read_run(run_dir: Path) -> Evidence:
         listings=found.listings,
         followed=followed,
         series=series,
-        gaps=[*gaps, *tally_gaps, *ledger_gaps, *readback_gaps, *series_gaps],
+        gaps=[
+            *gaps,
+            *tally_gaps,
+            *ledger_gaps,
+            *readback_gaps,
+            *series_gaps,
+            *seal_gaps,
+        ],
     )
 
 
@@ -116,6 +125,12 @@ def evidence_from(
         listings=tuple(listings),
         followed=followed,
     )
+
+
+def _is_sealed(events: list[Event], run_dir: Path) -> bool:
+    """Whether it was to be: runs recorded before there were seals say nothing of one."""
+    starts = [event for event in events if event.kind == "run.start"]
+    return (run_dir / SEAL).exists() or any(event.data.get("sealed") for event in starts)
 
 
 def _run_name(events: list[Event], run_dir: Path) -> str:

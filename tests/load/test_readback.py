@@ -310,6 +310,11 @@ def test_a_phase_that_ends_early_ends_the_asking(run, server):
 
 def test_a_service_that_does_not_answer_holds_up_no_phase(run, server):
     server.faults.hang = True
-    with passing(run, server, timeout_s=5.0):
+    begun_m = time.monotonic()
+    with passing(run, server, timeout_s=9.0):
+        pass
+    assert time.monotonic() - begun_m < 5.0
+    with passing(run, server, timeout_s=9.0):
         time.sleep(0.6)
-    assert set(results(run).values()) <= {("error", "deadline"), ("error", "token-timeout")}
+    assert {result for result, _ in results(run).values()} == {"error"}
+    assert time.monotonic() - begun_m < 8.0

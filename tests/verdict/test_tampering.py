@@ -19,6 +19,7 @@ import pytest
 from harness.evidence.lines import sequence_gaps
 from harness.evidence.model import Event
 from harness.evidence.run import read_run
+from harness.evidence.seal import SEAL
 from harness.plan.model import Plan
 from harness.verdict import Outcome, judge
 
@@ -46,6 +47,10 @@ def passing() -> list[Path]:
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     copy = tmp_path / "run"
     shutil.copytree(request.param, copy)
+    # By its seal any change is seen; here it must be seen without.
+    (copy / SEAL).unlink(missing_ok=True)
+    history = copy / "history.jsonl"
+    history.write_bytes(history.read_bytes().replace(b',"sealed":true', b""))
     return copy
 
 
