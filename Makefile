@@ -9,7 +9,7 @@ DEFECT ?=
 PLAN   ?= experiments/gamedays/lab.yaml
 BENCH  ?=
 
-.PHONY: gameday test bench selftest fuzz lint clean setup
+.PHONY: gameday test bench selftest fuzz lint mutants tampering clean setup
 .DEFAULT_GOAL := gameday
 
 gameday: $(VENV)/.lab  ## run the whole game day on the lab
@@ -37,6 +37,13 @@ selftest: $(VENV)/.lab  ## the judge held against days of which everything is kn
 MINUTES ?= 10
 fuzz: $(VENV)/.dev  ## the client against a hostile server; keeps what it finds
 	$(BIN)/python -m tests.load.fuzz --minutes $(MINUTES)
+
+MODULES ?=
+mutants: $(VENV)/.dev  ## is every decision of the judge noticed by a test? (docs/mutants.md)
+	nice $(BIN)/python -m tests.mutants --minutes $(MINUTES) $(MODULES)
+
+tampering: $(VENV)/.dev  ## every value of a passing run changed in turn, not a sample: an hour
+	HARNESS_TAMPER_ALL=yes $(BIN)/python -m pytest --timeout 7200 tests/verdict/test_tampering_values.py
 
 setup: $(VENV)/.dev
 

@@ -1,0 +1,260 @@
+"""``python -m tests.mutants [MODULE …]``: is every decision of the judge noticed by a test?
+
+The tests run once, to learn which lines of ``harness/verdict`` each of them executes. Then each
+mutant lives in a child process, forked with everything imported, in which its function is given
+other code; the tests that execute its line run there until one fails. One that none notices
+survives, and is listed in ``build/mutants.txt``. ``docs/mutants.md`` explains those left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import os
+import random
+import select
+import signal
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from tests.mutants.mutate import Mutant, functions, mutants
+
+VERDICT = Path(__file__).resolve().parents[2] / "harness" / "verdict"
+TESTS = ("tests/verdict",)
+#: A mutant that takes longer does not end: it is noticed.
+LIMIT_S = 20
+#: Tests tried on one mutant, the quickest first; more that execute its line would say the same.
+MOST_TESTS = 400
+#: What these keep does not come from the judge.
+_KEPT = {"plan", "plan_of", "evidence_of"}
+
+
+@dataclass
+class Done:
+    """What became of the mutants of one module."""
+
+    killed: int = 0
+    survived: list[str] = field(default_factory=list)
+    not_run: int = 0
+
+
+@dataclass
+class Mutating:
+    """A pytest plugin: it runs the tests, then the mutants, instead of the tests alone."""
+
+    modules: list[str]
+    sample: int
+    jobs: int
+    give_up_m: float
+    #: (file, line) → tests by how long they took
+    by_line: dict[tuple[str, int], list[tuple[float, Any]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    done: dict[str, Done] = field(default_factory=dict)
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        for item in session.items:
+            self._learn(item)
+        for tests in self.by_line.values():
+            tests.sort(key=lambda test: test[0])
+        work = [(module, mutant) for module in self.modules for mutant in self._of(module)]
+        self._run(work)
+        return True
+
+    def _of(self, module: str) -> list[Mutant]:
+        every = list(mutants((VERDICT / f"{module}.py").read_text()))
+        self.done[module] = Done()
+        if self.sample and len(every) > self.sample:
+            every = random.Random(module).sample(every, self.sample)
+        return sorted(every, key=lambda mutant: mutant.line)
+
+    def _learn(self, item: Any) -> None:
+        lines: set[tuple[str, int]] = set()
+        prefix = str(VERDICT)
+
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            if not frame.f_code.co_filename.startswith(prefix):
+                return None
+            if event == "line":
+                lines.add((frame.f_code.co_filename, frame.f_lineno))
+            return trace
+
+        begun_m = time.monotonic()
+        sys.settrace(trace)
+        try:
+            reports = runtestprotocol(item, nextitem=None, log=False)
+        finally:
+            sys.settrace(None)
+        if any(report.failed for report in reports):
+            raise SystemExit(f"{item.nodeid} fails without any mutant")
+        for line in lines:
+            self.by_line[line].append((time.monotonic() - begun_m, item))
+
+    def _run(self, work: list[tuple[str, Mutant]]) -> None:
+        running: dict[int, tuple[int, str, Mutant]] = {}
+        left = iter(work)
+        for module, mutant in left:
+            if time.monotonic() > self.give_up_m:
+                self.done[module].not_run += 1
+                continue
+            while len(running) >= self.jobs:
+                self._take(running)
+            running |= self._start(module, mutant)
+        while running:
+            self._take(running)
+
+    def _start(self, module: str, mutant: Mutant) -> dict[int, tuple[int, str, Mutant]]:
+        path = str(VERDICT / f"{module}.py")
+        tests = [item for _, item in self._tests(path, mutant)][:MOST_TESTS]
+        if not tests:
+            self.done[module].survived.append(_line(module, mutant, "no test executes it"))
+            return {}
+        out, into = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(out)
+            os._exit(_live(module, path, mutant, tests))
+        os.close(into)
+        return {out: (child, module, mutant)}
+
+    def _tests(self, path: str, mutant: Mutant) -> list[tuple[float, Any]]:
+        if mutant.where:
+            # The line a statement begins at is the one that is traced; look a little above.
+            for line in range(mutant.line, max(0, mutant.line - 12), -1):
+                if self.by_line.get((path, line)):
+                    return self.by_line[path, line]
+            return []
+        every = {id(item): (s, item) for tests in self.by_line.values() for s, item in tests}
+        return sorted(every.values(), key=lambda test: test[0])
+
+    def _take(self, running: dict[int, tuple[int, str, Mutant]]) -> None:
+        """Wait for one that has ended."""
+        ready, _, _ = select.select(list(running), [], [])
+        for descriptor in ready:
+            child, module, mutant = running.pop(descriptor)
+            os.close(descriptor)
+            _, status = os.waitpid(child, 0)
+            if status == 0:
+                self.done[module].survived.append(_line(module, mutant, "survived"))
+            else:
+                self.done[module].killed += 1
+
+
+def _line(module: str, mutant: Mutant, why: str) -> str:
+    source = (VERDICT / f"{module}.py").read_text().splitlines()[mutant.line - 1].strip()
+    return f"{module}.py:{mutant.line} [{mutant.what}] {source}  ({why})"
+
+
+def _live(module: str, path: str, mutant: Mutant, tests: list[Any]) -> int:
+    """In the child: 0 when no test notices the mutant."""
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(LIMIT_S)
+    try:
+        _become(module, path, mutant)
+        _forget()
+        for item in tests:
+            if any(report.failed for report in runtestprotocol(item, nextitem=None, log=False)):
+                return 1
+    except BaseException:  # noqa: BLE001 - whatever it raises, the mutant was noticed
+        return 1
+    return 0
+
+
+def _become(module: str, path: str, mutant: Mutant) -> None:
+    """Give the functions of a module the mutant's code, or the modules its other number."""
+    name = f"harness.verdict.{module}"
+    mine = sys.modules[name]
+    code = mutant.code(path)
+    if mutant.where:
+        _function(mine, mutant.where).__code__ = functions(code)[mutant.where]
+        return
+    before = dict(vars(mine))
+    fresh: dict[str, Any] = {"__name__": name, "__file__": path}
+    # Classes made anew would be others; only plain values are taken over.
+    exec(code, fresh)
+    for key, value in before.items():
+        if isinstance(value, (int, float, tuple, frozenset)) and fresh.get(key) != value:
+            for other in list(sys.modules.values()):
+                if getattr(other, "__name__", "").startswith("harness.verdict") and (
+                    vars(other).get(key) is value
+                ):
+                    setattr(other, key, fresh[key])
+
+
+def _function(holder: Any, qualified: str) -> Any:
+    for part in qualified.split("."):
+        holder = vars(holder)[part]
+    for inner in ("fget", "func", "__func__", "__wrapped__"):
+        holder = getattr(holder, inner, None) or holder
+    return holder
+
+
+def _forget() -> None:
+    """Verdicts that tests keep from before."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("tests."):
+            for value in vars(module).values():
+                if isinstance(value, functools._lru_cache_wrapper) and (
+                    value.__name__ not in _KEPT
+                ):
+                    value.cache_clear()
+
+
+def _modules(wanted: list[str]) -> list[str]:
+    every = sorted(p.stem for p in VERDICT.glob("*.py") if p.stem != "__init__")
+    unknown = [name for name in wanted if name not in every]
+    if unknown:
+        raise SystemExit(f"no module {unknown[0]}; there are {', '.join(every)}")
+    return wanted or every
+
+
+def _report(done: dict[str, Done]) -> Iterator[str]:
+    total: Counter[str] = Counter()
+    yield f"{'module':16} {'killed':>7} {'survived':>9} {'not run':>8}"
+    for module, found in done.items():
+        n = len(found.survived)
+        total += Counter(killed=found.killed, survived=n, not_run=found.not_run)
+        yield f"{module:16} {found.killed:7} {n:9} {found.not_run:8}"
+    yield f"{'all':16} {total['killed']:7} {total['survived']:9} {total['not_run']:8}"
+    yield ""
+    for found in done.values():
+        yield from found.survived
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("modules", nargs="*", help="of harness/verdict; default: all")
+    parser.add_argument("--sample", type=int, default=0, help="mutants of each module (0: all)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--minutes", type=float, default=30.0, help="after which none is begun")
+    given = parser.parse_args()
+    for module in _modules([]):
+        importlib.import_module(f"harness.verdict.{module}")
+    plugin = Mutating(
+        _modules(given.modules), given.sample, given.jobs, time.monotonic() + 60 * given.minutes
+    )
+    quiet = ["-q", "-p", "no:cacheprovider", "-p", "no:timeout", "-p", "no:terminal"]
+    pytest.main([*quiet, "--override-ini=addopts=", *TESTS], plugins=[plugin])
+    lines = list(_report(plugin.done))
+    into = VERDICT.parents[1] / "build" / "mutants.txt"
+    into.parent.mkdir(exist_ok=True)
+    into.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    return 0 if plugin.done else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
