@@ -59,6 +59,8 @@ PASS_CONCURRENCY = 4
 PASS_OBJECTS = 200
 #: In which part of its phase, by the planned duration, and for how many seconds at most.
 PASS_FROM, PASS_UNTIL, PASS_MAX_S = 0.5, 0.9, 20.0
+#: How soon a pass sees that its phase is over; how long its end is waited for at most.
+_LOOK_S, _END_S = 0.05, 5.0
 
 
 class Answer(NamedTuple):
@@ -203,9 +205,7 @@ class Pass:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        # What is being asked is given up by then at the latest.
-        left_s = self._give_up_m - self._clock.monotonic_s()
-        self._thread.join(max(0.0, left_s) + 2.0)
+        self._thread.join(_END_S)
 
     def _run(self) -> None:
         if self._stop.wait(max(0.0, self._begin_m - self._clock.monotonic_s())):
@@ -224,19 +224,28 @@ class Pass:
             journal.close()
 
     def _ask(self, reader: _Reader, chosen: Sequence[Stored], journal: Journal) -> int:
-        """Ask for one after another, no faster than planned; how many there was time for."""
+        """Ask for one after another, no faster than planned; of how many it is known what
+        became of them when the time was over."""
         pool = Pool(PASS_CONCURRENCY)
         begun_m = self._clock.monotonic_s()
-        asked = 0
-        for item in chosen:
-            wait_s = begun_m + asked / self._rate - self._clock.monotonic_s()
-            gevent.sleep(max(0.0, wait_s))
-            if self._stop.is_set() or self._clock.monotonic_s() >= self._give_up_m:
+        asking = []
+        for n, item in enumerate(chosen):
+            if self._over(begun_m + n / self._rate):
                 break
-            pool.spawn(_told, reader, item, journal, phase=self._phase)
-            asked += 1
-        pool.join()
-        return asked
+            asking.append(pool.spawn(_told, reader, item, journal, phase=self._phase))
+        while not (self._stop.is_set() or pool.join(timeout=_LOOK_S)):
+            pass
+        pool.kill()
+        return sum(isinstance(one.value, Answer) for one in asking)
+
+    def _over(self, until_m: float) -> bool:
+        """Wait until then; whether the time, or the phase, is over."""
+        while not self._stop.is_set() and self._clock.monotonic_s() < self._give_up_m:
+            left_s = until_m - self._clock.monotonic_s()
+            if left_s <= 0:
+                return False
+            gevent.sleep(min(left_s, _LOOK_S))
+        return True
 
     def _made_t(self) -> float | None:
         """When this phase's fault began to be made, if it was."""

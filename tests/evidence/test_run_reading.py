@@ -14,6 +14,7 @@ import pytest
 
 from harness.clock import ManualClock
 from harness.errors import EvidenceError
+from harness.evidence.following import is_followed
 from harness.evidence.journal import Journal
 from harness.evidence.model import Gap
 from harness.evidence.run import read_run, write_atomic
@@ -365,3 +366,81 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(
             write_atomic(path, b"two")
     assert path.read_bytes() == b"one"
     assert [p.name for p in tmp_path.iterdir()] == ["verdict.json"]
+
+
+# ---- objects followed and read back ----------------------------------------------------------
+
+PASS = {"phase": "fault:pod"}
+ASKED = {"object": "o1", "result": "missing", "region": "r", **PASS, "answers": 2}
+PAGE = {
+    "prefix": "o",
+    "error": "",
+    "listed": 3,
+    "twice": 1,
+    "copies": 0,
+    "undeleted": 0,
+    "absent": 2,
+    "names": {"twice": ["o1"]},
+}
+
+
+def append(run: Path, name: str, source: str, *lines: tuple[str, dict[str, Any]]) -> None:
+    pen = Journal(run / name, source, ManualClock(100.0))
+    for kind, data in lines:
+        pen.write(kind, **data)
+    pen.close()
+
+
+def test_what_was_read_back_during_the_run_and_listed_after_it_is_read(run: Path) -> None:
+    asked = [
+        ("pass.start", {**PASS, "chosen": 5}),
+        ("readback", ASKED),
+        ("pass.end", {**PASS, "asked": 1}),
+    ]
+    append(run, READBACK, "readback/fault:pod", *asked)
+    append(run, READBACK, "listing", ("listing", PAGE))
+    evidence = read_run(run)
+    assert evidence.gaps == ()
+    [during] = [r for r in evidence.readbacks if r.phase]
+    assert (during.phase, during.result, during.answers) == ("fault:pod", "missing", 2)
+    [one] = evidence.passes
+    assert (one.phase, one.chosen, one.asked) == ("fault:pod", 5, 1)
+    [page] = evidence.listings
+    assert (page.listed, page.twice, page.absent, page.names) == (3, 1, 2, {"twice": ("o1",)})
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("readback", {**ASKED, "object": ""}),
+        ("readback", {**ASKED, "answers": -1}),
+        ("pass.start", {**PASS, "chosen": "many"}),
+        ("pass.end", {**PASS}),
+        ("listing", {**PAGE, "twice": None}),
+        ("listing", {**PAGE, "names": ["o1"]}),
+        ("listing", {**PAGE, "names": {"twice": "o1"}}),
+    ],
+)
+def test_a_read_back_line_that_says_nothing_is_a_gap(
+    run: Path, kind: str, data: dict[str, Any]
+) -> None:
+    append(run, READBACK, "another", (kind, data))
+    assert gap(run).what == "line"
+
+
+def test_of_a_ledger_that_halved_its_share_the_objects_still_followed_are_read(run: Path) -> None:
+    written = [("write", {"object": f"x-{n}", "outcome": "acked"}) for n in range(64)]
+    half = ("share", {"share": 0.5})
+    append(run, "ledger/w1.jsonl", "ledger/w1", *written, half, ("share", {"share": 0.25}))
+    evidence = read_run(run)
+    assert evidence.gaps == ()
+    assert evidence.followed == 0.25
+    followed = {e.object for e in evidence.ledger if e.object.startswith("x-")}
+    assert followed == {f"x-{n}" for n in range(64) if is_followed(f"x-{n}", 0.25)}
+    assert {e.object for e in evidence.ledger} - followed <= {"o1"}
+
+
+@pytest.mark.parametrize("share", [0, -1, 2, None, "half", True])
+def test_a_share_that_is_none_is_a_gap(run: Path, share: object) -> None:
+    append(run, "ledger/w1.jsonl", "ledger/w1", ("share", {"share": share}))
+    assert gap(run).what == "line"

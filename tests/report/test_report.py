@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 from harness.evidence import histogram
-from harness.evidence.model import Evidence, TallyCell, TallySecond
+from harness.evidence.model import (
+    Evidence,
+    Listing,
+    Readback,
+    ReadbackPass,
+    TallyCell,
+    TallySecond,
+)
 from harness.plan.model import Plan
 from harness.report import documents, junit, markdown, page, terminal
 from harness.verdict import judge
@@ -402,3 +409,27 @@ def test_budgets_and_what_was_before_the_run_are_among_the_figures_that_matter()
         assert flat(finding["because"]) in text
     assert b"MTBF" not in found["junit.xml"] and b"mtbf: above 720h" in found["junit.xml"]
     assert "mttr: below 15m" in terminal.render(with_it, verdict)
+
+
+def test_what_was_read_back_during_the_run_is_told_apart_from_the_end() -> None:
+    evidence = Day().evidence()
+    asked = (
+        Readback("obj-073", "missing", "us-west-2", "", "fault:region", T0 + 85.0, 1),
+        Readback("obj-070", "present", "us-west-2", "", "fault:region", T0 + 86.0, 1),
+    )
+    listing = Listing("obj-", "", 246, 1, 2, 0, 0, {"twice": ("obj-001",)})
+    evidence = dataclasses.replace(
+        evidence,
+        readbacks=(*evidence.readbacks, *asked),
+        passes=(ReadbackPass("fault:region", 2, 2, T0 + 90.0),),
+        listings=(listing,),
+        followed=0.25,
+    )
+    verdict = judge(lab_plan(), evidence).to_json()
+    text = " ".join(Text(documents(lab_plan(), evidence, verdict)["report.html"]).texts)
+    text = re.sub(r"\s+", " ", text)
+    assert "Objects read back: missing 0" in text
+    assert "Asked for during Fault: region 2 Asked for during Fault: region: missing 1" in text
+    assert "Objects in the service's list 246" in text
+    assert "Listed twice, or under a second id 3" in text
+    assert "Counted are the objects followed: 25 % of all, chosen by a hash." in text
