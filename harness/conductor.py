@@ -329,7 +329,10 @@ class Conductor:
         journal.close()
         if self._watchdog is not None:
             self._watchdog.close()
-        write_atomic(self.run_dir / SEAL, sealed(self.run_dir))
+        try:
+            write_atomic(self.run_dir / SEAL, sealed(self.run_dir))
+        except OSError as error:
+            errors.append(error)
         if errors:
             raise errors[0]
 

@@ -328,8 +328,6 @@ def _percent(share: float) -> str:
 
 def _round_up(share: float) -> float:
     """Up to one digit, so that the same sample passes what is shown."""
-    if share >= 1.0:
-        return 1.0
     unit = 10.0 ** math.floor(math.log10(share))
     return math.ceil(share / unit) * unit
 

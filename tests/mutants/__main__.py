@@ -30,7 +30,7 @@ from _pytest.runner import runtestprotocol
 from tests.mutants.mutate import Mutant, functions, mutants
 
 VERDICT = Path(__file__).resolve().parents[2] / "harness" / "verdict"
-TESTS = ("tests/verdict",)
+TESTS = "tests/verdict"
 #: A mutant that takes longer does not end: it is noticed.
 LIMIT_S = 20
 #: Tests tried on one mutant, the quickest first; more that execute its line would say the same.
@@ -238,6 +238,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("modules", nargs="*", help="of harness/verdict; default: all")
     parser.add_argument("--sample", type=int, default=0, help="mutants of each module (0: all)")
+    parser.add_argument("--tests", default=TESTS, help="files or folders, with commas between")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--minutes", type=float, default=30.0, help="after which none is begun")
     given = parser.parse_args()
@@ -246,8 +247,8 @@ def main() -> int:
     plugin = Mutating(
         _modules(given.modules), given.sample, given.jobs, time.monotonic() + 60 * given.minutes
     )
-    quiet = ["-q", "-p", "no:cacheprovider", "-p", "no:timeout", "-p", "no:terminal"]
-    pytest.main([*quiet, "--override-ini=addopts=", *TESTS], plugins=[plugin])
+    quiet = ["-q", "-p", "no:cacheprovider", "-p", "no:timeout"]
+    pytest.main([*quiet, "--override-ini=addopts=", *given.tests.split(",")], plugins=[plugin])
     lines = list(_report(plugin.done))
     into = VERDICT.parents[1] / "build" / "mutants.txt"
     into.parent.mkdir(exist_ok=True)

@@ -276,6 +276,28 @@ def test_where_the_oldest_asked_for_is_missing_the_recovery_point_may_lie_furthe
     ends(found(seen(Day(), "missing", "obj-073")), PASS, "3.3 s or more before it landed")
 
 
+@pytest.mark.parametrize(
+    ("before_s", "said"),
+    [(0.41, "acknowledged 0.5 s or more"), (0.01, "0.1 s"), (-0.04, "0.0 s"), (0.17, "0.2 s")],
+)
+def test_a_recovery_point_of_moments_is_no_less_than_nothing(before_s: float, said: str) -> None:
+    t = T0 + LANDED - before_s
+    day = more(Day(), "late", "acked", "present", ack_t=t, t=t)
+    ends(found(seen(day, "missing", "late")), PASS, said)
+
+
+def test_a_landing_that_lasted_makes_the_recovery_point_an_interval() -> None:
+    day = Day()
+    for index, event in enumerate(day.events):
+        if event.kind == "fault.made" and event.text("fault") == "region":
+            data = {**event.data, "call_end_t": T0 + LANDED + 0.5}
+            day.events[index] = dataclasses.replace(event, data=data)
+    ends(found(seen(day, "missing", "obj-073")), PASS, "acknowledged 3.2 to 3.7 s or more")
+    t = T0 + LANDED + 0.2
+    day = more(day, "meanwhile", "acked", "present", ack_t=t)
+    ends(found(seen(day, "missing", "meanwhile")), PASS, "acknowledged 0.0 to 0.3 s or more")
+
+
 def test_where_all_were_there_the_recovery_point_says_so() -> None:
     ends(found(seen(Day(), "present", "obj-073")), PASS, "all of 1 asked for after it were there")
 
@@ -415,6 +437,141 @@ def test_fewer_in_a_sampled_ledger_than_chance_allows_are_missed() -> None:
     ends(found(evidence, "at most 5 % lost, 95 % confident"), PASS)
     fewer = dataclasses.replace(evidence, ledger=evidence.ledger[: len(evidence.ledger) // 2])
     ends(found(fewer, "at most 5 % lost, 95 % confident"), UNKNOWN, "are in the ledger")
+
+
+def test_one_of_a_sample_that_was_not_read_makes_its_bound_wider() -> None:
+    evidence = sampled(0.5)
+    readbacks = tuple(
+        dataclasses.replace(r, result="error") if r.object == FOLLOWED[0] else r
+        for r in evidence.readbacks
+    )
+    n = len(evidence.ledger)
+    bound = f"at most {share_at_most(1, n, 0.95) * 100:.3g} % of all were lost"
+    ends(found(dataclasses.replace(evidence, readbacks=readbacks)), UNKNOWN, bound)
+    both = dataclasses.replace(sampled(0.5, FOLLOWED[1]), readbacks=())
+    ends(found(both), UNKNOWN, "at most 100 % of all were lost", "at most 100 % lost, 95 %")
+
+
+def test_the_share_lost_is_shown_between_its_bounds() -> None:
+    finding = found(sampled(0.5, *FOLLOWED[:3]), "at most 5 % lost, 95 % confident")
+    assert finding.measured is not None
+    n = len(sampled(0.5).ledger)
+    assert finding.measured.value == pytest.approx(3 / n)
+    assert finding.measured.low is not None
+    assert finding.measured.high is not None
+    assert finding.measured.low < 3 / n < finding.measured.high
+
+
+# ---- what is said ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wording", "required"),
+    [
+        (KEPT, "0 acknowledged uploads missing or altered"),
+        (STRICT, "0 acknowledged uploads missing, altered or there twice, 0 deletes undone"),
+        (
+            "at most 0.1 % lost, 95 % confident",
+            "≤ 0.1 % of the acknowledged uploads missing or altered, 95 % confident",
+        ),
+    ],
+)
+def test_what_is_required_is_said(wording: str, required: str) -> None:
+    assert found(Day(), wording).required == required
+    assert found(Day(), wording, rpo_s=5.0).required == f"{required}, save those of the last 5 s"
+
+
+def test_three_names_are_shown_and_of_more_that_there_are_more() -> None:
+    day = Day()
+    for number in range(3):
+        day.read_back(f"obj-{number:03}", "missing")
+    because = found(day).because
+    assert "3 lost: obj-000, obj-001, obj-002" in because
+    assert "…" not in because
+    assert (
+        "4 lost: obj-000, obj-001, obj-002 …" in found(day.read_back("obj-003", "missing")).because
+    )
+    for names, shown in ((("a", "b", "c"), "a, b, c"), (("a", "b", "c", "d"), "a, b, c …")):
+        listed = pages(twice=len(names), names={"twice": names})
+        assert found(Day(), listings=listed).because.endswith(f"listed twice: {shown}")
+
+
+def test_without_an_instant_of_acknowledgement_that_of_the_line_counts() -> None:
+    day = more(Day(), "late", "acked", "missing", ack_t=None, t=T0 + LANDED - 2)
+    ends(found(day, rpo_s=5.0), PASS, "1 missing within the RPO: late")
+    ends(found(day, rpo_s=1.0), FAIL)
+    day = more(Day(), "late", "acked", "missing", ack_t=T0 + LANDED - 2, t=T0 + LANDED - 9)
+    ends(found(day, rpo_s=5.0), PASS)
+    with_none = more(Day(), "late", "acked", "present", ack_t=None, t=T0 + LANDED - 2)
+    ends(found(seen(with_none, "missing", "late")), PASS, "acknowledged 2.0 s or more")
+
+
+def test_what_is_missing_within_the_recovery_point_is_among_those_read() -> None:
+    day = more(Day(), "late", "acked", "missing", ack_t=T0 + LANDED - 0.2)
+    ends(found(day, rpo_s=0.5), PASS, "246 of 247 acknowledged", "1 missing within the RPO")
+
+
+@pytest.mark.parametrize("ack_t", [T0 + LANDED - 5.0, T0 + LANDED + 0.05])
+def test_the_recovery_point_holds_at_both_its_ends(ack_t: float) -> None:
+    day = more(Day(), "late", "acked", "missing", ack_t=ack_t)
+    ends(found(day, rpo_s=5.0), PASS, "1 missing within the RPO")
+    day = more(Day(), "late", "acked", "present", ack_t=ack_t)
+    ends(found(seen(day, "missing", "late")), PASS, "recovery point of region: 1 of 1")
+
+
+def test_an_unsure_object_that_was_not_read_leaves_no_delete_open() -> None:
+    day = more(Day(), "unsure", "unsure", "error")
+    ends(found(day, STRICT, listings=pages()), PASS)
+
+
+def test_of_two_generators_that_begin_apart_every_upload_counts() -> None:
+    evidence = Day().evidence()
+    [one] = evidence.tallies
+    later = dataclasses.replace(one, seconds=(), start={"start_t": T0 + 60.0})
+    both = dataclasses.replace(evidence, tallies=(later, one))
+    ends(found(both), PASS)
+
+
+def test_an_upload_of_the_very_first_instant_counts() -> None:
+    day = Day()
+    day.ledger = [
+        dataclasses.replace(e, planned_t=T0 + 0.0) if e.object == "obj-000" else e
+        for e in day.ledger
+    ]
+    ends(found(day), PASS)
+
+
+def test_the_longest_for_which_any_was_missing_is_told() -> None:
+    evidence = seen(Day(), "missing", "obj-020", "obj-021", "obj-020")  # 0, 1 and 2 s
+    ends(found(evidence), PASS, "2 missing for a while (for 2 s or more)")
+    evidence = seen(Day(), "missing", "obj-020", "obj-020")
+    ends(found(evidence), PASS, "1 missing for a while (for 1 s or more)")
+    once = found(seen(Day(), "missing", "obj-020"))
+    ends(once, PASS, "1 missing for a while and there at the end")
+
+
+def test_the_wording_proposed_is_a_round_figure() -> None:
+    n = len(sampled(0.5).ledger)
+    assert 0.02 < share_at_most(0, n, 0.95) < 0.03
+    assert "`durability: at most 3 % lost, 95 % confident`" in found(sampled(0.5)).because
+    assert share_at_most(1, n, 0.95) < 0.04
+    evidence = sampled(0.5, FOLLOWED[0])
+    assert "`durability: at most 4 % lost, 95 % confident`" in found(evidence).because
+
+
+def test_the_share_of_one_not_read_is_of_all_that_were_to_be_read() -> None:
+    day = Day().read_back("obj-020", "error").read_back("obj-021", "missing")
+    finding = found(day, "at most 0.4 % lost, 95 % confident")
+    assert finding.measured is not None
+    n = len(day.readbacks)
+    assert finding.measured.low == finding.measured.value == pytest.approx(1 / n)
+    assert finding.measured.high == pytest.approx(2 / n)
+
+
+def test_that_uploads_are_not_in_the_ledger_is_said_before_other_doubts() -> None:
+    day = Day()
+    del day.ledger[40]
+    ends(found(day, STRICT), UNKNOWN, "are in the ledger; whether one is there twice")
 
 
 # ---- the bounds ----------------------------------------------------------------------------------
