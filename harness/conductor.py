@@ -38,7 +38,8 @@ from harness.target import entry
 from harness.target.expected import expected
 from harness.target.model import Target
 from harness.target.preflight import Check, preflight, settled
-from harness.watch.observers import observers
+from harness.watch.observers import observers, periods
+from harness.watch.receivers import Receivers, ReceiversListen
 from harness.watch.series import fetch_series
 from harness.watch.watch import Watch
 
@@ -123,6 +124,7 @@ class Conductor:
         self._load = LoadDriver(clock)
         self._chaos: ChaosDriver | None = None
         self._watch: Watch | None = None
+        self._receivers: Receivers | None = None
         self._watchdog: WatchdogHandle | None = None
         self._prepared = False
 
@@ -180,9 +182,16 @@ class Conductor:
                 "preflight: " + "; ".join(f"{c.name}: {c.detail}" for c in bad),
                 hint=bad[0].hint or "`harness check PLAN` shows every check",
             )
+        described = self.target.alert_receivers
+        if self.plan.watches_alerts and described is not None:
+            self._receivers = Receivers(described, self.run_dir, self._clock)
 
     def _prepare(self, journal: Journal) -> None:
-        self._watch = Watch(observers(self.target), self.run_dir, self._clock)
+        looking = observers(self.target)
+        if self._receivers is not None:
+            every_s = periods(self.target).alerts
+            looking.append(ReceiversListen(self._receivers.described, every_s))
+        self._watch = Watch(looking, self.run_dir, self._clock)
         journal.write(
             "run.start",
             run=self.run_dir.name,
@@ -191,8 +200,11 @@ class Conductor:
             observers=self._watch.names,
             readbacks=[phase.name for phase in self.plan.phases if phase.fault],
             sealed=True,
+            receivers=self._receivers.names if self._receivers else [],
         )
         self._watchdog = start_watchdog(self.run_dir, [os.getpid()], target_file=self._target_file)
+        if self._receivers is not None:
+            self._receivers.start()
         self._watch.start()
         self._progress.note("traffic: warming up")
         traffic = self.plan.traffic
@@ -358,6 +370,8 @@ class Conductor:
     def _end_watch(self) -> None:
         if self._watch is not None:
             self._watch.stop(5.0)
+        if self._receivers is not None:
+            self._receivers.close()
 
     def _fetch_series(self) -> None:
         self._progress.note("fetching Prometheus series")

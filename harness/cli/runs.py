@@ -481,6 +481,12 @@ def _same_names(plan: Plan, target: Target) -> None:
                 f"the plan is for {key} {wanted}, the target is {found}",
                 hint=f"change target.{key} in {plan.file}, or --target",
             )
+    described = target.alert_receivers
+    if described is not None and (unknown := plan.receivers - set(described.receivers)):
+        raise PlanInvalid(
+            f"the plan expects alerts at {', '.join(sorted(unknown))}, unknown to the target",
+            hint=f"receivers of the target: {', '.join(sorted(described.receivers))}",
+        )
 
 
 def _judge(run_dir: Path, *, keep_in: Path | None = None) -> tuple[Plan, Verdict]:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from harness.plan.rates import Curve, constant
 from harness.plan.recording import Recording
+from harness.plan.selector import Selector, parse_selector
 from harness.plan.shapes import parse_rate
 
 PhaseKind = Literal["baseline", "fault", "recovery", "cool-down"]
@@ -124,6 +125,34 @@ class _OfFaults:
     text: str
     faults: tuple[str, ...]
     line: int
+
+
+@dataclass(frozen=True)
+class Alert(_OfFaults):
+    """An alert reaches each receiver within ``fires_within_s`` of the landing, and its end does
+    within ``resolves_within_s`` of the fault being taken back (None: not asked).
+
+    Without receivers it need only fire in Prometheus.
+    """
+
+    kind: ClassVar[str] = "alert"
+    alert: str
+    fires_within_s: float
+    receivers: tuple[str, ...] = ()
+    resolves_within_s: float | None = None
+
+    @property
+    def selector(self) -> Selector:
+        """Which alerts are meant."""
+        return parse_selector(self.alert)
+
+
+@dataclass(frozen=True)
+class NoOtherAlert(_InPhases):
+    """No alert fires but those another objective expects of the fault, and those ``allowed``."""
+
+    kind: ClassVar[str] = "alerts"
+    allowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -320,7 +349,9 @@ class Mtbf(_OfHistory):
 
 
 Objective: TypeAlias = (
-    Availability
+    Alert
+    | NoOtherAlert
+    | Availability
     | ErrorRate
     | Latency
     | Throughput
@@ -339,6 +370,8 @@ Objective: TypeAlias = (
     | Mtbf
 )
 OBJECTIVES: tuple[type[Any], ...] = (
+    Alert,
+    NoOtherAlert,
     Availability,
     ErrorRate,
     Latency,
@@ -397,6 +430,16 @@ class Plan:
     def duration_s(self) -> float:
         """Planned seconds of traffic, all phases together."""
         return sum(phase.duration_s for phase in self.phases)
+
+    @property
+    def watches_alerts(self) -> bool:
+        """Whether an objective asks which alerts fired, or arrived."""
+        return any(isinstance(o, (Alert, NoOtherAlert)) for o in self.objectives)
+
+    @property
+    def receivers(self) -> frozenset[str]:
+        """Every receiver that an alert must reach."""
+        return frozenset(r for o in self.objectives if isinstance(o, Alert) for r in o.receivers)
 
     @property
     def thresholds_s(self) -> tuple[float, ...]:

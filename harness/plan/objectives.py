@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.plan.model import (
     Agreement,
+    Alert,
     Availability,
     BlueGreen,
     BurnRate,
@@ -25,6 +26,7 @@ from harness.plan.model import (
     Latency,
     Mtbf,
     Mttr,
+    NoOtherAlert,
     Objective,
     Recovery,
     Regression,
@@ -32,12 +34,14 @@ from harness.plan.model import (
     Throughput,
 )
 from harness.plan.quantities import duration_s, fraction, rate_per_s
+from harness.plan.selector import PATTERN
 from harness.plan.slo import Slo
 
 _PERCENT = r"(?P<percent>[\d.]+ ?%?)"
 #: Runs that a run may be compared with.
 REGRESSION_RUNS_MIN, REGRESSION_RUNS_MAX = 3, 100
 _DURATION = r"(?P<duration>\S+)"
+_NAMES = r"[\w-]+(?:, ?[\w-]+)*"
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,25 @@ WORDINGS: dict[str, Wording] = {
         "of",
         lambda m, rpo_s=0.0, **k: _durability(m, rpo_s=rpo_s, **k),
         ("rpo",),
+    ),
+    "alert": Wording(
+        rf"(?P<alert>{PATTERN}) fires within {_DURATION}(?: to (?P<to>{_NAMES}))?"
+        r"(?:,? and resolves within (?P<resolves>\S+))?",
+        "ServiceDown fires within 15s to slack, mail and resolves within 30s",
+        "of",
+        lambda m, **k: Alert(
+            alert=m["alert"],
+            fires_within_s=duration_s(m["duration"]),
+            receivers=_listed(m["to"]),
+            resolves_within_s=duration_s(m["resolves"]) if m["resolves"] else None,
+            **k,
+        ),
+    ),
+    "alerts": Wording(
+        rf"no other(?: but (?P<allowed>{PATTERN}(?:, ?{PATTERN})*))?",
+        "no other but TargetDown, ServiceLatencyHigh",
+        "in",
+        lambda m, **k: NoOtherAlert(allowed=tuple(re.findall(PATTERN, m["allowed"] or "")), **k),
     ),
     "agreement": Wording(
         rf"client and Prometheus within {_PERCENT}",
@@ -254,6 +277,14 @@ def _durability(match: re.Match[str], **where: Any) -> Durability:
     if not 0.5 <= confidence < 1:
         raise ValueError(f"{match['confidence']} is no confidence; write one such as 95 %")
     return Durability(at_most=fraction(match["percent"]), confidence=confidence, **where)
+
+
+def _listed(names: str | None) -> tuple[str, ...]:
+    """Names with commas between; each once."""
+    found = tuple(re.findall(r"[\w-]+", names or ""))
+    if len(set(found)) < len(found):
+        raise ValueError(f"{names!r} names a receiver twice; name each once")
+    return found
 
 
 def _rank(text: str) -> float:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -26,6 +26,7 @@ from harness.plan.behaviour import Behaviour
 from harness.plan.k6 import is_threshold, operation_of, parse_threshold
 from harness.plan.logfile import METHODS, SAFE, recording_of
 from harness.plan.model import (
+    Alert,
     BlueGreen,
     Canary,
     Durability,
@@ -440,28 +441,43 @@ class _Reader:
                 "remove the objective, or replay no recording",
                 node.where(kind),
             )
-        deliveries = (Canary, BlueGreen, RollingUpdate)
-        if not isinstance(objective, (Recovery, Failover, Failback, *deliveries)):
+        if not isinstance(objective, _BOUNDED):
             return
         for name in objective.faults:
             fault = plan.fault(name)
-            watched_s = {
-                "failover": fault.hold_s,
-                "failback": fault.recovery_s,
-                **{kind.kind: fault.hold_s for kind in deliveries},
-            }.get(objective.kind, fault.hold_s + fault.recovery_s)
-            if objective.within_s > watched_s:
+            for within_s, watched_s in _bounds(objective, fault):
+                if within_s <= watched_s:
+                    continue
                 fail(
-                    f"{objective.within_s:g}s is longer than the {watched_s:g}s in which "
+                    f"{within_s:g}s is longer than the {watched_s:g}s in which "
                     f"{objective.kind} of {name!r} is watched",
                     "shorten the bound, or lengthen hold: or recovery: of the fault",
                     node.where(kind),
                 )
 
 
+_Bounded: TypeAlias = Recovery | Failover | Failback | Alert | Canary | BlueGreen | RollingUpdate
+_BOUNDED = (Recovery, Failover, Failback, Alert, Canary, BlueGreen, RollingUpdate)
+
+
 def _sent(plan: Plan) -> tuple[str, ...]:
     """The operations of which the traffic has a share."""
     return tuple(op for op, share in plan.traffic.mix.items() if share > 0)
+
+
+def _bounds(objective: _Bounded, fault: Fault) -> Iterator[tuple[float, float]]:
+    """Each bound of an objective of ``fault``, and how long its clock is watched (s)."""
+    both_s = fault.hold_s + fault.recovery_s
+    if isinstance(objective, Alert):
+        yield objective.fires_within_s, both_s
+        if objective.resolves_within_s is not None:
+            yield objective.resolves_within_s, fault.recovery_s
+    elif isinstance(objective, Recovery):
+        yield objective.within_s, both_s
+    elif isinstance(objective, Failback):
+        yield objective.within_s, fault.recovery_s
+    else:
+        yield objective.within_s, fault.hold_s
 
 
 def _is_file(value: object) -> bool:

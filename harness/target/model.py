@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,22 @@ class Region:
 
 
 @dataclass(frozen=True)
+class AlertReceivers:
+    """Where the harness takes in, during a run, what Alertmanager sends it.
+
+    ``http`` and ``smtp`` are loopback addresses, ``host:port``. Alertmanager sends to
+    ``http://<http>/<token>/<name>``, mail to ``<name>+<token>@…`` at ``smtp``.
+    """
+
+    #: of at least 16 characters; keeps out whoever only guesses an address
+    token: str
+    #: name as in plans → ``webhook``, ``slack``, ``pagerduty`` or ``email``
+    receivers: Mapping[str, Literal["webhook", "slack", "pagerduty", "email"]]
+    http: str | None = None
+    smtp: str | None = None
+
+
+@dataclass(frozen=True)
 class Target:
     """A system under test and how to reach it.
 
@@ -70,6 +87,8 @@ class Target:
     kubeconfig: str
     prometheus_url: str
     alertmanager_url: str | None = None
+    #: what Alertmanager delivers to in a run, so that delivery can be judged; None: nobody looks
+    alert_receivers: AlertReceivers | None = None
     aws_endpoint_url: str | None = None
     #: ``host:port`` of the resolver to ask; None: the system's
     dns_server: str | None = None

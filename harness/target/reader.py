@@ -9,8 +9,10 @@ touched. Relative ``kubeconfig`` paths count from the target file's folder.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.errors import PlanInvalid, Where
-from harness.target.model import Cluster, Database, Region, Target
+from harness.target.model import AlertReceivers, Cluster, Database, Region, Target
 
 _EXAMPLE = "see docs/target-example.yaml"
 _KEYS = {
@@ -26,7 +28,9 @@ _KEYS = {
     "regions": [f.name for f in dataclasses.fields(Region)],
     "clusters": [f.name for f in dataclasses.fields(Cluster)],
     "databases": [f.name for f in dataclasses.fields(Database)],
+    "alert_receivers": [f.name for f in dataclasses.fields(AlertReceivers)],
 }
+_TOKEN = re.compile(r"[A-Za-z0-9_.-]{16,}")
 _URLS = ("service_url", "edge_url", "prometheus_url", "alertmanager_url", "aws_endpoint_url")
 
 
@@ -99,6 +103,8 @@ def _refuse_unknown_keys(document: Any, path: Path) -> None:
 
 def _items(document: Any, section: str) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
     value = document.get(section)
+    if isinstance(value, dict):
+        yield (section,), value
     for index, item in enumerate(value if isinstance(value, list) else ()):
         if isinstance(item, dict):
             yield (section, index), item
@@ -155,10 +161,43 @@ def _contradictions(target: Target) -> Iterator[tuple[tuple[Any, ...], str, str]
         yield ("check_connect_s",), "must not be negative", "Route 53 waits for 4 s"
     if not target.health_path.startswith("/"):
         yield ("health_path",), "a path begins with `/`", "for example `/health`"
+    if target.alert_receivers is not None:
+        yield from _wrong_receivers(target.alert_receivers)
     for key in _URLS:
         url = getattr(target, key)
         if url is not None and not _is_url(url):
             yield (key,), f"`{url}` is not a URL", "for example `https://host:port`"
+
+
+def _wrong_receivers(
+    described: AlertReceivers,
+) -> Iterator[tuple[tuple[Any, ...], str, str]]:
+    section = "alert_receivers"
+    if not _TOKEN.fullmatch(described.token):
+        hint = "16 letters and digits or more, such as `openssl rand -hex 16` prints"
+        yield (section, "token"), "the token is too short, or does not fit in an address", hint
+    for name, kind in described.receivers.items():
+        key = "smtp" if kind == "email" else "http"
+        if not re.fullmatch(r"[\w-]+", name):
+            yield (section, "receivers", name), f"`{name}` is not a name", "letters, digits, dashes"
+        if getattr(described, key) is None:
+            message = f"there is no `{key}` for `{name}` to listen on"
+            yield (section,), message, f"for example `{key}: 127.0.0.1:9095`"
+    if not described.receivers:
+        yield (section, "receivers"), "no receiver is named", "for example `{oncall: webhook}`"
+    for key in ("http", "smtp"):
+        address = getattr(described, key)
+        if address is not None and not _is_loopback(address):
+            hint = "only this machine may deliver; docs/alerts.md says how a cluster reaches it"
+            yield (section, key), f"`{address}` is not an address of loopback and a port", hint
+
+
+def _is_loopback(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        return ipaddress.ip_address(host).is_loopback and 0 < int(port) < 65536
+    except ValueError:
+        return False
 
 
 def _is_url(text: str) -> bool:

@@ -15,6 +15,7 @@ from harness.errors import ExitStatus
 from harness.evidence.model import Evidence, Gap
 from harness.plan.model import (
     Agreement,
+    Alert,
     Availability,
     BlueGreen,
     BurnRate,
@@ -27,6 +28,7 @@ from harness.plan.model import (
     Latency,
     Mtbf,
     Mttr,
+    NoOtherAlert,
     Objective,
     Phase,
     Plan,
@@ -36,6 +38,7 @@ from harness.plan.model import (
     Throughput,
 )
 from harness.verdict.agreement import View, judge_agreement, view
+from harness.verdict.alerting import judge_fires, judge_no_other, judge_resolves
 from harness.verdict.budget import judge_burn_rate, judge_error_budget
 from harness.verdict.case import Case
 from harness.verdict.delivery import (
@@ -212,10 +215,32 @@ class _Judge:
                     objective.text, phase.name, delivery, self.case, objective, landed
                 )
             return
+        if isinstance(objective, Alert):
+            yield from self._alert(objective, phase)
+            return
+        if isinstance(objective, NoOtherAlert):
+            if phase.name in objective.phases:
+                yield from self._safe(
+                    objective.text, phase.name, judge_no_other, self.case, objective, phase.name
+                )
+            return
         check = _PER_PHASE.get(type(objective))
         if check is not None and phase.name in objective.phases:  # type: ignore[union-attr]
             yield from self._safe(
                 objective.text, phase.name, self._counted, check, objective, phase.name
+            )
+
+    def _alert(self, objective: Alert, phase: Phase) -> Iterator[Finding]:
+        """That it fires is judged of the fault, that it resolves of the recovery."""
+        if phase.fault not in objective.faults:
+            return
+        judges = {"fault": judge_fires}
+        if objective.resolves_within_s is not None:
+            judges["recovery"] = judge_resolves
+        if phase.kind in judges:
+            landed = self.landings[phase.fault or ""]
+            yield from self._safe(
+                objective.text, phase.name, judges[phase.kind], self.case, objective, landed
             )
 
     def _counted(

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 
 from harness.evidence import histogram
+from harness.evidence.deliveries import SOURCE, STARTED
 from harness.evidence.model import Gap
 from harness.verdict.case import BEAT_SILENCE_S, Case
 from harness.verdict.clocks import step_gaps, worker_gaps
@@ -38,6 +39,7 @@ def all_gaps(case: Case) -> tuple[Gap, ...]:
         *_observer_gaps(case),
         *step_gaps(case),
         *_readback_gaps(case),
+        *_receiver_gaps(case),
     )
 
 
@@ -183,6 +185,16 @@ def _readback_gaps(case: Case) -> Iterable[Gap]:
         if told != found.asked:
             detail = f"{found.asked} uploads asked for during {phase}, {told} answers"
             yield Gap(f"readback/{phase}", "sum", phase, detail)
+
+
+def _receiver_gaps(case: Case) -> Iterable[Gap]:
+    """Receivers of alerts that were to listen, and of which nothing is recorded."""
+    started = {event.source for event in case.evidence.of_kind(STARTED)}
+    for event in case.evidence.of_kind("run.start"):
+        for name in event.data.get("receivers") or ():
+            if SOURCE + str(name) not in started:
+                detail = f"receiver {name} was to listen, and nothing of it is recorded"
+                yield Gap(SOURCE + str(name), "source", None, detail)
 
 
 def judge_rate(case: Case, phase: str) -> Finding:
