@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +35,7 @@ from harness.lab.network import Network
 from harness.lab.packetfilter import PacketFilter
 from harness.lab.part import Part, http_get
 from harness.lab.postgres import Postgres
-from harness.lab.prometheus import Alertmanager, Prometheus
+from harness.lab.prometheus import Alertmanager, Delivery, Prometheus
 from harness.lab.queue import Queue
 from harness.lab.redis import Redis
 from harness.lab.services.metadata import SCHEMA
@@ -115,6 +116,11 @@ class Parts:
         self.edge = self._edge()
         self.prometheus: Prometheus | None = None
         self.alertmanager: Alertmanager | None = None
+        self.delivery = Delivery(
+            http=f"{layout.receivers}:{names.RECEIVERS_HTTP_PORT}",
+            smtp=f"{layout.receivers}:{names.RECEIVERS_SMTP_PORT}",
+            token=secrets.token_hex(16),
+        )
         self.clusters: dict[str, Cluster] = {}
         #: queries under way, kept so that they are not lost half-way
         self._queries: set[asyncio.Task[Answer]] = set()
@@ -270,6 +276,8 @@ class Parts:
                 names.ALERTMANAGER_PORT,
                 self._dir("alertmanager"),
                 self._log("alertmanager"),
+                self.delivery,
+                delivers="alerts-never-delivered" not in self.defects,
             )
             await self._up(self.alertmanager)
         self.prometheus = Prometheus(

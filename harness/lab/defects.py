@@ -32,6 +32,7 @@ DEFECTS: tuple[Defect, ...] = (
         "the load balancer goes on sending to a zone that is gone",
         "exit 99",
     ),
+    Defect("alerts-never-delivered", "alerts fire, and no receiver is ever told", "exit 99"),
     Defect("prometheus-stops", "Prometheus dies when the zone is lost", "exit 111"),
     Defect("fault-never-lands", "network ACL changes are accepted but change nothing", "exit 111"),
     Defect(

@@ -47,6 +47,11 @@ AWS_PORT = 4566
 DNS_PORT = 5353
 PROMETHEUS_PORT = 9090
 ALERTMANAGER_PORT = 9093
+#: Where Alertmanager delivers to; whoever wants to know what it says listens there.
+RECEIVERS_HTTP_PORT = 9095
+RECEIVERS_SMTP_PORT = 2525
+#: Receivers in Alertmanager's configuration, and what each speaks.
+RECEIVERS = {"webhook": "webhook", "slack": "slack", "pagerduty": "pagerduty", "mail": "email"}
 #: The supervisor's own control address (status, defects, network, replication lag).
 CONTROL_PORT = 8001
 
@@ -134,6 +139,11 @@ class Layout:
     @property
     def alertmanager(self) -> str:
         return self._ip(0, 93)
+
+    @property
+    def receivers(self) -> str:
+        """Nobody of the lab listens here."""
+        return self._ip(0, 95)
 
     def lb(self, region: str) -> str:
         return self._ip(self.region(region).octet, 1)

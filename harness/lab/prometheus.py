@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.errors import LabError
-from harness.lab import binaries, envoy, proc
+from harness.lab import binaries, envoy, layout, proc
 from harness.lab.part import Part, http_get, write_atomically
 from harness.lab.rules import rules
 
@@ -149,10 +149,28 @@ class Prometheus(Part):
         }
 
 
-class Alertmanager(Part):
-    """Alertmanager at ``host:port``; alerts also go to ``webhook_url`` when given.
+@dataclass(frozen=True)
+class Delivery:
+    """Where Alertmanager delivers: ``http`` and ``smtp`` are ``host:port``; the receiver ``name``
+    is at ``http://<http>/<token>/<name>`` or ``<name>+<token>@…``."""
 
-    Where :func:`harness.lab.binaries.alertmanager` is None the lab runs without one.
+    http: str
+    smtp: str
+    token: str
+
+
+#: One line per alert that says which it is; docs/alerts.md.
+TRACE = (
+    "{{ range .Alerts }}{{ .Status }} {{ .Fingerprint }}"
+    '{{ range .Labels.SortedPairs }} {{ .Name }}={{ printf "%q" .Value }}{{ end }}\n{{ end }}'
+)
+
+
+class Alertmanager(Part):
+    """Alertmanager at ``host:port``; alerts go to the receivers of ``delivery`` when given.
+
+    ``delivers`` False is a seeded defect: alerts are taken and nobody is told. Where
+    :func:`harness.lab.binaries.alertmanager` is None the lab runs without one.
     """
 
     def __init__(
@@ -161,13 +179,14 @@ class Alertmanager(Part):
         port: int,
         data_dir: Path,
         log: Path,
-        webhook_url: str | None = None,
+        delivery: Delivery | None = None,
+        delivers: bool = True,
     ) -> None:
         super().__init__("alertmanager", [(host, port)], log)
         self.host = host
         self.port = port
         self.data_dir = data_dir.absolute()
-        self._webhook_url = webhook_url
+        self._delivery = delivery if delivers else None
 
     @staticmethod
     def available() -> bool:
@@ -206,17 +225,45 @@ class Alertmanager(Part):
         return status == 200
 
     def config(self) -> dict[str, Any]:
-        """The configuration file as plain values: every alert at once, to one receiver."""
-        receiver: dict[str, Any] = {"name": "lab"}
-        if self._webhook_url:
-            receiver["webhook_configs"] = [{"url": self._webhook_url, "send_resolved": True}]
+        """The configuration file as plain values: all to webhook and chat, what is critical to
+        the one on call and by mail as well."""
+        critical = {"matchers": ['severity="critical"'], "continue": True}
         return {
             "route": {
-                "receiver": "lab",
+                "receiver": "webhook",
                 "group_by": ["alertname", "region", "zone"],
                 "group_wait": "1s",
                 "group_interval": "2s",
                 "repeat_interval": "1h",
+                "routes": [
+                    {"receiver": "webhook", "continue": True},
+                    {"receiver": "slack", "continue": True},
+                    {"receiver": "pagerduty", **critical},
+                    {"receiver": "mail", **critical},
+                ],
             },
-            "receivers": [receiver],
+            "receivers": [
+                {"name": name, **(_notifier(name, kind, self._delivery) if self._delivery else {})}
+                for name, kind in layout.RECEIVERS.items()
+            ],
         }
+
+
+def _notifier(name: str, kind: str, to: Delivery) -> dict[str, Any]:
+    """What stands in the configuration of a receiver of this kind."""
+    url = f"http://{to.http}/{to.token}/{name}"
+    settings: dict[str, dict[str, Any]] = {
+        "webhook": {"url": url},
+        "slack": {"api_url": url, "channel": "#alerts", "text": TRACE},
+        "pagerduty": {"url": url, "routing_key": "lab"},
+        "email": {
+            "to": f"{name}+{to.token}@harness.test",
+            "from": "alertmanager@harness.test",
+            "smarthost": to.smtp,
+            "hello": "localhost",
+            "require_tls": False,
+            "html": "",
+            "text": TRACE,
+        },
+    }
+    return {f"{kind}_configs": [{"send_resolved": True, **settings[kind]}]}

@@ -78,6 +78,7 @@ def _document(parts: Parts, time_scale: float, kubeconfig_path: Path) -> dict[st
         "alertmanager_url": f"http://{layout.alertmanager}:{names.ALERTMANAGER_PORT}"
         if parts.alertmanager
         else None,
+        "alert_receivers": _receivers(parts) if parts.alertmanager else None,
         "aws_endpoint_url": aws_url,
         "dns_server": f"{layout.dns}:{names.DNS_PORT}",
         "hosted_zone_id": seed["hosted_zone_id"],
@@ -98,6 +99,13 @@ def _document(parts: Parts, time_scale: float, kubeconfig_path: Path) -> dict[st
         "simulates": list(SIMULATES),
         "not_simulated": list(NOT_SIMULATED),
     }
+
+
+def _receivers(parts: Parts) -> dict[str, Any]:
+    """Where Alertmanager delivers to, for who wants to be told."""
+    to = parts.delivery
+    found = {"http": to.http, "smtp": to.smtp, "token": to.token}
+    return {**found, "receivers": dict(names.RECEIVERS)}
 
 
 def _region(parts: Parts, region: names.Region) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def _texts(value: Any) -> Iterator[str]:
 def _plain(text: str) -> str:
     """HTML as lines of text, good enough to find lists of labels in."""
     text = re.sub(r"<(?:style|head)\b.*?</(?:style|head)>", "", text, flags=re.DOTALL | re.I)
-    text = re.sub(r"<(?:br|/td|/tr|/p|/div|/strong)\b[^>]*>", "\n", text, flags=re.I)
+    text = re.sub(r"<(?:br|/a|/td|/tr|/p|/div|/strong)\b[^>]*>", "\n", text, flags=re.I)
     return html.unescape(re.sub(r"<[^>]*>", "", text))
 
 

@@ -7,8 +7,10 @@ import pytest
 from harness.evidence.deliveries import Delivery, fingerprint, labels_of
 
 
-def test_of_no_labels_it_is_the_offset_basis_of_fnv_1a() -> None:
+def test_it_is_what_prometheus_says_of_its_own_examples() -> None:
     assert fingerprint({}) == "cbf29ce484222325"
+    example = {"name": "garland, briggs", "fear": "love is not enough"}
+    assert int(fingerprint(example), 16) == 5799056148416392346
 
 
 def test_it_depends_on_names_values_and_where_one_ends_but_not_on_the_order() -> None:

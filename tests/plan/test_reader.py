@@ -12,6 +12,7 @@ from harness.errors import ExitStatus, PlanInvalid
 from harness.plan import Plan, parse_plan, plan_for_experiment, plan_for_load, read_plan
 from harness.plan.model import (
     Agreement,
+    Alert,
     Availability,
     BlueGreen,
     Canary,
@@ -20,6 +21,7 @@ from harness.plan.model import (
     Failback,
     Failover,
     Latency,
+    NoOtherAlert,
     Recovery,
     RollingUpdate,
     Throughput,
@@ -80,6 +82,10 @@ def test_a_bound_on_a_delivery_that_could_not_be_missed_is_refused(
         parse_plan(file.read_text().replace(old, new), file)
 
 
+def with_objective(text: str) -> Plan:
+    return parse_plan(TEXT.replace("objectives:\n", f"objectives:\n  {text}\n"), LAB)
+
+
 # ---- read to the right values ------------------------------------------------------------------
 
 
@@ -98,6 +104,71 @@ def test_the_game_day_of_the_lab_is_read_to_what_it_says() -> None:
     ]
     assert plan.sha256 == hashlib.sha256(TEXT.encode()).hexdigest()
     assert plan.text == TEXT
+
+
+@pytest.mark.parametrize(
+    ("wording", "alert", "within_s", "receivers", "resolves_s"),
+    [
+        ("A fires within 5s", "A", 5.0, (), None),
+        ("A fires within 5s to slack", "A", 5.0, ("slack",), None),
+        ("A fires within 5s and resolves within 10s", "A", 5.0, (), 10.0),
+        ("A{} fires within 40s to slack, on-call and resolves within 20s", "A{}", 40.0,
+         ("slack", "on-call"), 20.0),
+        ('A{z="x y", n="1"} fires within 5s to mail, and resolves within 10s',
+         'A{z="x y", n="1"}', 5.0, ("mail",), 10.0),
+    ],
+)  # fmt: skip
+def test_an_alert_is_read_to_what_it_says(
+    wording: str, alert: str, within_s: float, receivers: tuple[str, ...], resolves_s: float | None
+) -> None:
+    found = with_objective(f"- alert: {wording}\n    of: [zone]").objectives[0]
+    assert isinstance(found, Alert)
+    assert (found.alert, found.fires_within_s, found.receivers) == (alert, within_s, receivers)
+    assert (found.resolves_within_s, found.faults) == (resolves_s, ("zone",))
+    assert found.text == f"alert: {wording}"
+
+
+def test_a_selector_selects_by_name_and_labels_and_leaves_the_rest_open() -> None:
+    found = with_objective('- alert: A{z="x y"} fires within 5s').objectives[0]
+    assert isinstance(found, Alert)
+    assert found.selector.selects({"alertname": "A", "z": "x y", "more": "1"})
+    for labels in ({"alertname": "A"}, {"alertname": "B", "z": "x y"}, {"alertname": "A", "z": ""}):
+        assert not found.selector.selects(labels)
+
+
+def test_that_no_other_alert_fires_is_read_to_what_is_allowed() -> None:
+    plan = with_objective('- alerts: no other but TargetDown, A{b="c"}\n    in: [baseline]')
+    found = plan.objectives[0]
+    assert isinstance(found, NoOtherAlert)
+    assert (found.allowed, found.phases) == (("TargetDown", 'A{b="c"}'), ("baseline",))
+    bare = with_objective("- alerts: no other").objectives[0]
+    assert isinstance(bare, NoOtherAlert) and bare.allowed == ()
+    assert plan.watches_alerts
+
+
+@pytest.mark.parametrize(
+    ("objective", "place", "message"),
+    [
+        ("- alert: A fires to slack", "A fires", "is not how alert is written"),
+        ("- alert: A{z=1} fires within 5s", "A{z=1}", "is not how alert is written"),
+        ("- alert: A fires within 5", "A fires", "not a duration"),
+        ("- alert: A fires within 5s to slack, slack", "A fires", "names a receiver twice"),
+        ("- alert: A fires within 41s\n    of: [zone]", "A fires", "longer than the 40s"),
+        ("- alert: A fires within 5s and resolves within 21s\n    of: [zone]", "A fires",
+         "longer than the 20s"),
+        ("- alert: A fires within 5s\n    in: [baseline]", "in:", "alert has no in"),
+        ("- alerts: none", "none", "is not how alerts is written"),
+        ("- alerts: no other\n    of: [zone]", "of:", "alerts has no of"),
+    ],
+)  # fmt: skip
+def test_an_alert_that_is_not_understood_is_refused(
+    objective: str, place: str, message: str
+) -> None:
+    text = TEXT.replace("objectives:\n", f"objectives:\n  {objective}\n")
+    with pytest.raises(PlanInvalid, match=message) as refused:
+        parse_plan(text, LAB)
+    line = text[: text.index(place, text.index("objectives:"))].count("\n") + 1
+    assert refused.value.where is not None and refused.value.where.line == line
 
 
 def test_the_phases_follow_from_the_faults_in_order() -> None:

@@ -8,6 +8,7 @@ import pytest
 from sample_target import sample
 
 from harness.errors import PlanInvalid
+from harness.target.model import AlertReceivers
 from harness.target.reader import read_target, write_target
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "target-example.yaml"
@@ -19,6 +20,7 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "target-example.yaml"
         {},
         {"dns_server": None, "hosted_zone_id": None, "aws_endpoint_url": None},
         {"account": "000000000012", "time_scale": 1.0, "not_simulated": ("NAT: no", "yes")},
+        {"alert_receivers": AlertReceivers("a" * 16, {"mail": "email"}, smtp="127.0.0.1:2525")},
         {"environment": {"A": "1", "B": "null", "C": "a: b #c"}, "databases": ()},
     ],
 )
@@ -55,6 +57,12 @@ WRONG = {
     "a cluster twice": ("{name: us-east-1b", "{name: us-east-1a", "name", "differ"),
     "a time scale below one": ("time_scale: 1 ", "time_scale: 0.5 ", "time_scale", "1"),
     "a URL without scheme": ("https://api.example.com", "api.example.com", "service_url", "http"),
+    "a receiver for all to reach": ("http: 127.0.0.1", "http: 0.0.0.0", "http", "alerts.md"),
+    "a receiver without port": ("http: 127.0.0.1:9095", "http: 127.0.0.1", "http", "alerts.md"),
+    "a short token": ("token: use-openssl-rand-hex-16", "token: abc", "token", "openssl"),
+    "mail without an SMTP address": ("smtp: 127.0.0.1:2525", "", "alert_receivers", "smtp: 127"),
+    "an unknown kind of receiver": ("team: slack", "team: teams", "team", "example"),
+    "an unknown key of the receivers": ("smtp: 127", "smpt: 127", "smpt", "`smtp`"),
     "a duplicate key": ("simulated: false", "simulated: true\nsimulated: false", "", "example"),
     "not YAML": ("primary: us-east-1", "primary: [", "", "example"),
     "a list": (None, "- a\n- b\n", "", "example"),

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 
 import aiohttp
-from aiohttp import web
 from parts_support import LAYOUT, Backend
 
+from harness.clock import SystemClock
+from harness.evidence.deliveries import fingerprint
 from harness.lab import binaries
 from harness.lab.envoy import Envoy
+from harness.lab.layout import RECEIVERS
 from harness.lab.part import poll_until
-from harness.lab.prometheus import Alertmanager, Prometheus
+from harness.lab.prometheus import Alertmanager, Delivery, Prometheus
 from harness.lab.rules import as_yaml, rules
+from harness.target.model import AlertReceivers
+from harness.watch.receivers import Receivers
 
-HOOK = ("127.103.0.2", 8099)
+CRITICAL = ("ServiceErrorRateHigh", "RegionDown")
+TOKEN = "0123456789abcdef"
+HTTP, SMTP = f"{LAYOUT.receivers}:9095", f"{LAYOUT.receivers}:2525"
 
 
 def launch_parts(parts, folder) -> tuple[Prometheus, Alertmanager | None, list[Envoy], Backend]:
@@ -30,7 +38,7 @@ def launch_parts(parts, folder) -> tuple[Prometheus, Alertmanager | None, list[E
             9093,
             folder / "am",
             folder / "am.log",
-            webhook_url=f"http://{HOOK[0]}:{HOOK[1]}/",
+            Delivery(HTTP, SMTP, TOKEN),
         )
     prometheus = Prometheus(
         LAYOUT.prometheus,
@@ -44,19 +52,17 @@ def launch_parts(parts, folder) -> tuple[Prometheus, Alertmanager | None, list[E
     return prometheus, manager, envoys, backend
 
 
-async def receive(received: list[dict]) -> web.AppRunner:
-    """A webhook receiver that collects alerts."""
+def receive(folder: Path) -> Receivers:
+    """The receivers of the lab's configuration, as a run has them."""
+    described = AlertReceivers(TOKEN, dict(RECEIVERS), http=HTTP, smtp=SMTP)
+    receivers = Receivers(described, folder, SystemClock())
+    receivers.start()
+    return receivers
 
-    async def hook(request: web.Request) -> web.Response:
-        received.extend((await request.json())["alerts"])
-        return web.Response()
 
-    app = web.Application()
-    app.router.add_post("/", hook)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, *HOOK).start()
-    return runner
+def deliveries(folder: Path) -> list[dict]:
+    lines = map(json.loads, (folder / "history.jsonl").read_text().splitlines())
+    return [line for line in lines if line["kind"] != "receiver.start"]
 
 
 async def send_errors(envoy: Envoy, rate: float) -> None:
@@ -70,8 +76,7 @@ async def send_errors(envoy: Envoy, rate: float) -> None:
 def test_errors_at_the_load_balancer_become_an_alert_that_is_delivered(parts, tmp_path):
     async def scenario() -> None:
         prometheus, manager, envoys, backend = launch_parts(parts, tmp_path)
-        received: list[dict] = []
-        runner = await receive(received)
+        receivers = receive(tmp_path)
         for part in parts:
             await part.start()
         for envoy in envoys:
@@ -114,12 +119,19 @@ def test_errors_at_the_load_balancer_become_an_alert_that_is_delivered(parts, tm
             lambda: firing("RegionDown", region="us-east-1"), deadline_s=10, poll_s=0.2
         )
         if manager is not None:
+            # What is critical goes to all four, each told in its own way.
+            wanted = {(name, alert) for name in RECEIVERS for alert in CRITICAL}
 
             async def delivered() -> bool:
-                names = {a["labels"]["alertname"] for a in received}
-                return {"ServiceErrorRateHigh", "RegionDown"} <= names
+                told = deliveries(tmp_path)
+                return wanted <= {(t["receiver"], t["labels"]["alertname"]) for t in told}
 
-            assert await poll_until(delivered, deadline_s=10, poll_s=0.2)
+            assert await poll_until(delivered, deadline_s=10, poll_s=0.2), deliveries(tmp_path)
+            for told in deliveries(tmp_path):
+                assert told["kind"] == "alert.delivery", told
+                assert told["fingerprint"] == fingerprint(told["labels"])
+                by = "labels" if told["receiver"] == "pagerduty" else "fingerprint"
+                assert told["known_by"] == by
             held = {a["labels"]["alertname"] for a in await manager.alerts()}
             assert "RegionDown" in held
         for task in (busy, quiet):
@@ -127,7 +139,7 @@ def test_errors_at_the_load_balancer_become_an_alert_that_is_delivered(parts, tm
         await asyncio.gather(busy, quiet, return_exceptions=True)
         for part in parts:
             await part.stop()
-        await runner.cleanup()
+        receivers.close()
 
     asyncio.run(scenario())
 
@@ -149,6 +161,15 @@ def test_every_alert_has_a_severity_a_hold_and_a_text_and_the_time_scale_shorten
         return [int(a["for"].removesuffix("s")) for a in alerts]
 
     assert all(long == 10 * short for long, short in zip(holds(1), holds(10), strict=True))
+
+
+def test_of_alerts_that_are_never_delivered_the_receivers_are_there_and_go_nowhere(tmp_path):
+    delivery = Delivery(HTTP, SMTP, TOKEN)
+    for delivers in (True, False):
+        at = (LAYOUT.alertmanager, 9093, tmp_path, tmp_path / "log", delivery, delivers)
+        config = Alertmanager(*at).config()
+        assert [r["name"] for r in config["receivers"]] == list(RECEIVERS)
+        assert all((len(r) == 2) == delivers for r in config["receivers"])
 
 
 def test_alertmanager_is_either_had_or_said_to_be_missing():
