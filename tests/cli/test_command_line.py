@@ -195,3 +195,17 @@ def test_no_experiment_file_is_left_out_of_that_list(repo: Path) -> None:
         "zones/lose-us-east-1a.json",
         "region/lose-us-east-1.json",
     }
+
+
+def test_a_receiver_that_the_target_does_not_have_is_refused(repo: Path, tmp_path: Path) -> None:
+    target = (repo / "docs" / "target-example.yaml").read_text()
+    plan = (repo / "experiments" / "gamedays" / "alerts.yaml").read_text()
+    (tmp_path / "target.yaml").write_text(target)
+    names = plan.replace("http://api.fileservice.lab:8080", "https://api.example.com")
+    (tmp_path / "plan.yaml").write_text(names.replace(" to webhook, slack,", " to pager, slack,"))
+    told = harness(
+        "check", f"{tmp_path}/plan.yaml", "--target", f"{tmp_path}/target.yaml", cwd=repo
+    )
+    assert told.returncode == ExitStatus.PLAN_INVALID
+    assert "expects alerts at pager, pagerduty" in told.stderr
+    assert "audit, mail, oncall, team" in told.stderr

@@ -411,3 +411,26 @@ def test_the_record_of_a_receiver_cannot_be_left_out() -> None:
     verdict = judge(asked(other="no other"), a_day().without(
         without_source("receiver/oncall")).evidence())  # fmt: skip
     assert any(gap["source"] == "receiver/oncall" for gap in verdict.gaps)
+
+
+# ---- evidence taken away -------------------------------------------------------------------------
+
+
+def test_no_kind_of_line_of_any_link_can_be_left_out_even_with_the_rest_numbered_anew() -> None:
+    given = asked(other="no other")
+    links = ("watch/alerts", "watch/alertmanager", "watch/receivers", "receiver/")
+    kinds = {(e.source, e.kind) for e in a_day().events if e.source.startswith(links)}
+    assert len(kinds) == 3 * 3 + 2 * 2
+    # That Prometheus and Alertmanager saw what arrived is no more than a second witness.
+    kinds -= {("watch/alerts", "sighting"), ("watch/alertmanager", "sighting")}
+    for source, kind in sorted(kinds):
+        rest = a_day().without(lambda e, s=source, k=kind: (e.source, e.kind) == (s, k))  # type: ignore[misc]
+        assert judge(given, rest.evidence()).outcome is not PASS, (source, kind)
+
+
+def test_no_delivery_can_be_left_out_even_with_the_rest_numbered_anew() -> None:
+    deliveries = [e for e in a_day().events if e.kind == "alert.delivery"]
+    assert len(deliveries) == 8
+    for gone in deliveries:
+        rest = a_day().without(lambda e, line=gone.line: e.line == line)  # type: ignore[misc]
+        assert judge(asked(), rest.evidence()).outcome is not PASS, gone
