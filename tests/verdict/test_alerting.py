@@ -38,7 +38,8 @@ class Alerting(Day):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for observer in ("alerts", "alertmanager", "receivers"):
+        links = ["alerts", "alertmanager", "receivers"]
+        for observer in links:
             self.say(f"watch/{observer}", -1.5, "watch.start", observer=observer, period_s=1.0)
             for n, offset in enumerate(range(0, LAST + 3, 5)):
                 self.say(f"watch/{observer}", offset, "watch.beat", polls=5 * n + 3, errors=0)
@@ -46,7 +47,9 @@ class Alerting(Day):
             self.see("receivers", -1, f"receiver:{name}", "listening")
             self.say(f"receiver/{name}", -1.5, "receiver.start", receiver=name, receiver_kind=kind)
         start = next(i for i, event in enumerate(self.events) if event.kind == "run.start")
-        data = {**self.events[start].data, "receivers": list(RECEIVERS)}
+        said = self.events[start].data
+        observers = [*said["observers"], *links]
+        data = {**said, "observers": observers, "receivers": list(RECEIVERS)}
         self.events[start] = dataclasses.replace(self.events[start], data=data)
 
     def in_prometheus(self, labels: dict[str, str], offset: float, state: str) -> None:
