@@ -185,6 +185,8 @@ class Conductor:
         described = self.target.alert_receivers
         if self.plan.watches_alerts and described is not None:
             self._receivers = Receivers(described, self.run_dir, self._clock)
+        elif self.plan.receivers:
+            self._progress.note("alerts: the target has no receivers, so delivery stays unknown")
 
     def _prepare(self, journal: Journal) -> None:
         looking = observers(self.target)
