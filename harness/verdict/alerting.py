@@ -130,11 +130,13 @@ class Alerts:
         period = started.data.get("period_s")
         limit_s = max(_BLIND_S, 3 * period if isinstance(period, (int, float)) else 0.0)
         # With nothing to see yet only the counts of the polls tell that they failed.
-        seen_t, answered = started.t, 0
+        seen_t, answered, before_t = started.t, 0, started.t
         for beat in [event for event in mine if event.kind == "watch.beat"]:
             now = _count(beat.data.get("polls")) - _count(beat.data.get("errors"))
             if now > answered:
-                seen_t, answered = beat.t, now
+                # At some time since the beat before, perhaps no later than that.
+                seen_t, answered = before_t, now
+            before_t = beat.t
             if beat.t >= start_t and seen_t < end_t and beat.t - max(seen_t, start_t) > limit_s:
                 return f"{source} saw nothing for {beat.t - max(seen_t, start_t):.0f} s"
         for sighting in self._case.sightings(prefix):

@@ -201,8 +201,11 @@ def _share(phase: str, course: Course, met: Exposure) -> Finding:
         f"{met.served:.0f} of {met.total:.0f} requests met it, at weight {weights}, which accounts "
         f"for {met.expected_low:.0f} to {met.expected_high:.0f}"
     )
-    if surely_more(met.served, met.expected_high):
+    if surely_more(met.served, met.expected_high + met.unseen):
         return finding(Outcome.FAIL, because, measured)
+    if surely_more(met.served, met.expected_high):
+        because += f"; of {met.unseen:.0f} requests nobody saw its weight"
+        return finding(Outcome.UNKNOWN, because, measured)
     if surely_less(met.served, met.expected_low):
         return finding(Outcome.UNKNOWN, f"{because}: tried on fewer users than meant", measured)
     return finding(Outcome.PASS, because, measured)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.evidence.model import Series
 from harness.verdict.case import Case
+from harness.verdict.clocks import Offset, prometheus_ahead
 from harness.verdict.rollouts import Course, pods_of
 
 SERIES = "requests_by_pod"
@@ -28,7 +29,8 @@ class Exposure:
 
     ``first`` and ``last``: ``(low, high)`` of the instants of its first and last request, None
     when it served none. ``expected_low`` and ``expected_high`` bound what the weights that were
-    seen account for. ``why_not`` says why it is not known; empty when it is.
+    seen account for; ``unseen`` more may have met it while nobody saw its weight. ``why_not`` says
+    why it is not known; empty when it is.
     """
 
     served: float = 0.0
@@ -37,13 +39,15 @@ class Exposure:
     last: tuple[float, float] | None = None
     expected_low: float = 0.0
     expected_high: float = 0.0
+    unseen: float = 0.0
     why_not: str = ""
 
 
 def exposure(case: Case, course: Course) -> Exposure:
     """What the pods of both versions served from the delivery until it was taken back."""
-    series = case.evidence.series.get(SERIES)
     until_t = course.until_t
+    ahead = prometheus_ahead(case, range(math.floor(course.from_t), math.ceil(until_t)))
+    series = _by_our_clock(case.evidence.series.get(SERIES), ahead)
     problem = course.why_not or _unusable(series, course.from_t, until_t)
     if series is None or problem:
         return Exposure(why_not=problem)
@@ -62,21 +66,32 @@ def exposure(case: Case, course: Course) -> Exposure:
         if any(math.isnan(value) for value in grown.values()):
             return Exposure(why_not=f"{SERIES}: not a number")
         served = sum(value for pod, value in grown.items() if pod in new)
-        found = _with(found, course, series.step_s, (a, b), served, sum(grown.values()))
+        # What a range query gives for an instant was scraped up to an interval before it.
+        spread_s = (ahead.high_s - ahead.low_s) / 2
+        span = (a - series.step_s - spread_s, b + spread_s)
+        found = _with(found, course, span, served, sum(grown.values()))
     return found
+
+
+def _by_our_clock(series: Series | None, ahead: Offset) -> Series | None:
+    """The series with its instants moved by how far Prometheus's clock is ahead of ours."""
+    if series is None or not ahead.middle_s:
+        return series
+    lines = (
+        replace(line, points=tuple((t - ahead.middle_s, value) for t, value in line.points))
+        for line in series.result
+    )
+    return replace(series, result=tuple(lines))
 
 
 def _with(
     so_far: Exposure,
     course: Course,
-    step_s: float,
-    between: tuple[float, float],
+    span: tuple[float, float],
     served: float,
     total: float,
 ) -> Exposure:
-    """``so_far`` and what was counted ``between`` two instants of the series."""
-    # What a range query gives for an instant was scraped up to an interval before it.
-    span = (between[0] - step_s, between[1])
+    """``so_far`` and what was counted at some time within ``span``."""
     weights = _weights(course, span[0] - _TAKES_EFFECT_S, span[1])
     return Exposure(
         so_far.served + served,
@@ -85,6 +100,16 @@ def _with(
         span if served else so_far.last,
         so_far.expected_low + total * min(weights) / 100,
         so_far.expected_high + total * max(weights) / 100,
+        so_far.unseen + (total if _unwatched(course, *span) else 0.0),
+    )
+
+
+def _unwatched(course: Course, start_t: float, end_t: float) -> bool:
+    """Whether, at some time between two instants, the weight may have been one nobody saw: the
+    look before a sighting lies further back than a weight takes to take effect."""
+    return any(
+        seen.uncertainty_s > _TAKES_EFFECT_S and seen.low <= end_t and start_t <= seen.t
+        for seen in course.seen
     )
 
 

@@ -164,6 +164,10 @@ class Delivery:
     error: str = "500"
     subject: str = ROLLOUT
     uncertainty_s: float = 0.5
+    #: offset → uncertainty of that sighting, where it is another
+    looked_away: dict[float, float] = field(default_factory=dict)
+    #: Prometheus's clock is ahead by that much, which was measured
+    ahead_s: float = 0.0
     #: a beat every five seconds, but for these
     silent: range = range(0)
     status: str = "success"
@@ -223,7 +227,14 @@ class Delivery:
                 yield OBSERVER, offset, "watch.beat", {"polls": 10, "errors": 0}
         for offset, value in sorted(self.course.items()):
             sighting = {"subject": self.subject, "value": value}
-            yield OBSERVER, offset, "sighting", {**sighting, "uncertainty_s": self.uncertainty_s}
+            uncertainty_s = self.looked_away.get(offset, self.uncertainty_s)
+            yield OBSERVER, offset, "sighting", {**sighting, "uncertainty_s": uncertainty_s}
+        if self.ahead_s:
+            said = {"subject": "clock:prometheus", "value": self.ahead_s, "uncertainty_s": 0.1}
+            yield "watch/clock", -1, "watch.start", {"observer": "clock", "period_s": 10.0}
+            yield "watch/clock", -1, "sighting", said
+            for offset in range(0, END_OF_RECOVERY + 3, 5):
+                yield "watch/clock", offset, "watch.beat", {"polls": 1, "errors": 0}
 
     def _chaos(self) -> Any:
         source, fault = "chaos/new", {"fault": "new"}
@@ -257,7 +268,9 @@ class Delivery:
         lines = tuple(
             SeriesLine(
                 {"service": "gateway", "pod": pod},
-                tuple((float(T0 + offset), value) for offset, value in sorted(points.items())),
+                tuple(
+                    (T0 + offset + self.ahead_s, value) for offset, value in sorted(points.items())
+                ),
             )
             for pod, points in self.points.items()
         )

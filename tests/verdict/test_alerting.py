@@ -12,7 +12,7 @@ from harness.evidence.deliveries import fingerprint
 from harness.evidence.model import Event
 from harness.plan.model import Plan
 from harness.verdict import Finding, Outcome, judge
-from tests.verdict.build import LAST, A, Day, plan
+from tests.verdict.build import LAST, T0, A, Day, plan
 
 PASS, FAIL, UNKNOWN = Outcome.PASS, Outcome.FAIL, Outcome.UNKNOWN
 SELECTOR = f'ServiceDown{{zone="{A}"}}'
@@ -317,6 +317,21 @@ def test_an_observer_whose_every_question_failed_saw_nothing(observer: str) -> N
             data = {**event.data, "errors": event.data["polls"]}
             day.events[index] = dataclasses.replace(event, data=data)
     says(fires(day), UNKNOWN, "nothing arrived at slack", f"watch/{observer} saw nothing for")
+
+
+@pytest.mark.parametrize(("failed", "blind"), [((60,), False), ((60, 65), True)])
+def test_an_answer_may_have_come_just_after_the_beat_before(
+    failed: tuple[int, ...], blind: bool
+) -> None:
+    """The last answer before those beats came between 50 and 55; the zone is lost at 51.5."""
+    day = Alerting()
+    day.in_prometheus(AUTH, 53, "firing")
+    for index, event in enumerate(day.events):
+        if event.source == "watch/alertmanager" and event.kind == "watch.beat":
+            missed = sum(5 for beat in failed if beat <= event.t - T0)
+            data = {**event.data, "errors": missed}
+            day.events[index] = dataclasses.replace(event, data=data)
+    says(fires(day), *((UNKNOWN, "saw nothing for") if blind else (FAIL, "never in Alertmanager")))
 
 
 def test_a_message_nobody_can_read_may_have_been_the_one() -> None:

@@ -147,6 +147,42 @@ def test_wrong_bytes_of_a_version_that_stays_are_a_failure() -> None:
     says(judged(unknown, WITHDRAWN), "content", FAIL)
 
 
+@pytest.mark.parametrize("ahead_s", [5.0, -5.0])
+def test_what_pods_served_is_told_by_our_clock_however_far_prometheus_is_ahead(
+    ahead_s: float,
+) -> None:
+    ours = of(judged(Delivery(), WITHDRAWN), WITHDRAWN)
+    found = of(judged(Delivery(ahead_s=ahead_s), WITHDRAWN), WITHDRAWN)
+    assert (found.outcome, found.measured) == (ours.outcome, ours.measured)
+    late = judged(Delivery(ahead_s=ahead_s), "canary: withdrawn within 8s")
+    says(late, "canary: withdrawn within 8s", FAIL)
+
+
+def test_a_clock_of_prometheus_that_is_not_known_well_widens_the_time() -> None:
+    day = Delivery(ahead_s=1.0)
+    events = list(day._events())
+    said = {"subject": "clock:prometheus", "value": 3.0, "uncertainty_s": 0.1}
+    events.append(("watch/clock", 30, "sighting", said))
+    day._events = lambda: iter(events)  # type: ignore[method-assign]
+    found = of(judged(day, WITHDRAWN), WITHDRAWN).measured
+    ours = of(judged(Delivery(), WITHDRAWN), WITHDRAWN).measured
+    assert found is not None and ours is not None
+    # It is ahead by 1 to 3 s: by 2 s, give or take one, and the points lie 1 s earlier than so.
+    assert (found.low, found.high) == (ours.low, ours.high + 2.0)
+
+
+def test_a_weight_that_nobody_saw_may_have_been_any() -> None:
+    course = {k: v for k, v in bad_canary().items() if k != 26.0}
+    for away_s, outcome in ((0.5, FAIL), (1.0, FAIL), (14.0, UNKNOWN)):
+        day = Delivery(course=course, looked_away={36.0: away_s})
+        found = says(judged(day, WITHDRAWN), "canary share", outcome, "at weight none")
+        assert ("nobody saw its weight" in found.because) == (outcome is UNKNOWN)
+    more = Delivery(weights={26: 90.0, 45: 0.0}, course=course, looked_away={36.0: 5.0})
+    says(judged(more, WITHDRAWN), "canary share", FAIL)
+    seen = Delivery(looked_away={36.0: 5.0})
+    says(judged(seen, WITHDRAWN), "canary share", PASS)
+
+
 # ---- nobody looked, or what was seen makes no sense ------------------------------------------
 
 
