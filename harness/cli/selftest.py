@@ -15,8 +15,6 @@ from harness.errors import ExitStatus
 if TYPE_CHECKING:
     from harness.selftest.check import Result
 
-PLAN = Path("experiments/gamedays/selftest.yaml")
-LAB_PLAN = Path("experiments/gamedays/lab.yaml")
 WORK = Path("build/selftest")
 
 
@@ -52,23 +50,22 @@ def selftest(files: tuple[Path, ...], fast: bool, only: tuple[str, ...], keep: P
 
 
 def _simulated(files: Sequence[Path], only: Sequence[str], keep: Path | None) -> Iterator[Result]:
-    from harness.plan.reader import read_plan
-    from harness.selftest.cases import DEFECTS, HEALTHY, read_cases
+    from harness.selftest.cases import DEFECTS, HEALTHY, read_cases, read_days
     from harness.selftest.check import Checker
 
-    plan, checker = read_plan(PLAN), Checker(keep)
+    days, checker = read_days(), Checker(keep)
     for file in files or (DEFECTS, HEALTHY):
-        for case in read_cases(file, plan):
+        for case in read_cases(file, days):
             if not only or case.name in only:
                 yield _told(checker.check(case))
 
 
 def _on_the_lab(only: Sequence[str]) -> Iterator[Result]:
-    from harness.plan.reader import read_plan
-    from harness.selftest.lab import LabChecker, read_lab_cases
+    from harness.selftest.cases import read_days
+    from harness.selftest.lab import DAYS, LabChecker, read_lab_cases
 
-    cases = read_lab_cases(read_plan(LAB_PLAN))
-    checker = LabChecker(LAB_PLAN, WORK, _lab)
+    cases = read_lab_cases(read_days(DAYS))
+    checker = LabChecker(WORK, _lab)
     for result in checker.check(one for one in cases if not only or one.case.name in only):
         yield _told(result)
 

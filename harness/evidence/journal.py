@@ -21,6 +21,7 @@ from typing import Any
 from harness.clock import Clock
 
 END = "source.end"
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def record_of(
@@ -39,7 +40,7 @@ def record_of(
 
 def text_of(record: dict[str, Any]) -> str:
     """The line as it is written, without its end."""
-    return json.dumps(record, separators=(",", ":"))
+    return _ENCODER.encode(record)
 
 
 class Journal:

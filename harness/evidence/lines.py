@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from harness.evidence.model import Event, Gap
 
 #: Missing numbers named in a gap.
 _SHOWN = 5
-_FRAME = ("source", "seq", "t", "m", "kind")
+_IN_ORDER = ("source", "seq", "t", "m", "kind")
+_FRAME = frozenset(_IN_ORDER)
 
 
 def read_lines(path: Path, label: str) -> tuple[list[Event], list[Gap]]:
@@ -61,14 +61,13 @@ def _event(line: bytes, number: int) -> Event | None:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(record, Mapping) or any(key not in record for key in _FRAME):
+    if not isinstance(record, dict) or not record.keys() >= _FRAME:
         return None
-    t, m = instant(record["t"]), instant(record["m"])
-    seq = record["seq"]
+    source, seq, t, m, kind = (record.pop(key) for key in _IN_ORDER)
+    t, m = instant(t), instant(m)
     if t is None or m is None or not isinstance(seq, int) or isinstance(seq, bool):
         return None
-    data = {key: value for key, value in record.items() if key not in _FRAME}
-    return Event(str(record["source"]), seq, t, m, str(record["kind"]), data, number)
+    return Event(str(source), seq, t, m, str(kind), record, number)
 
 
 def instant(value: Any) -> float | None:

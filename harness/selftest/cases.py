@@ -20,14 +20,25 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from harness.errors import ExitStatus, PlanInvalid, Where
 from harness.plan.model import Plan
 from harness.plan.nodes import load_yaml, nearest
-from harness.selftest.world import Chaos, World
+from harness.plan.reader import read_plan
+from harness.selftest.alerting import alerts_of
+from harness.selftest.world import Alert, Chaos, World
 
 FOLDER = Path(__file__).parent
 DEFECTS = FOLDER / "defects.yaml"
 HEALTHY = FOLDER / "healthy.yaml"
+#: What is simulated, by the word after ``day:``; the first where there is none.
+DAYS = {
+    "losses": Path("experiments/gamedays/selftest.yaml"),
+    "deliveries": Path("experiments/gamedays/selftest-delivery.yaml"),
+    "alerts": Path("experiments/gamedays/selftest-alerts.yaml"),
+    "history": Path("experiments/gamedays/selftest-history.yaml"),
+}
 #: What a defect may be in.
 AREAS = ("service", "platform", "chaos", "monitoring", "generator", "clock", "harness")
-_KEYS = ("name", "what", "in", "finds", "phase", "says", "exit")
+_KEYS = ("name", "what", "in", "day", "finds", "phase", "says", "exit")
+#: Fields of a world that are written with a name: how each begins.
+_BY_NAME: dict[str, Any] = {"chaos": Chaos(), "alerts": Alert()}
 #: Statuses a verdict can have.
 _STATUSES = (
     ExitStatus.PASS,
@@ -42,7 +53,8 @@ _STATUSES = (
 class Case:
     """``world`` and ``plan`` of one day, and what must be found: a finding whose objective begins
     with ``finds`` (in ``phase``, if that is given) and whose reason holds ``says``, and the exit
-    status. Without ``finds`` (a run that was stopped) the summary says it. ``healthy``: pass."""
+    status. Without ``finds`` (a run that was stopped) the summary says it. ``healthy``: pass, and
+    where there is ``says``, some finding tells so."""
 
     name: str
     what: str
@@ -64,14 +76,19 @@ class Case:
         return "pass" if self.healthy else f"{self.finds or 'summary'}, {int(self.exit_status)}"
 
 
-def read_cases(path: Path, plan: Plan) -> list[Case]:
-    """The cases in ``path``; each begins with a healthy day of ``plan``.
+def read_days(files: Mapping[str, Path] = DAYS) -> dict[str, Plan]:
+    """The plans that cases are days of. Raises PlanInvalid."""
+    return {name: read_plan(path) for name, path in files.items()}
+
+
+def read_cases(path: Path, days: Mapping[str, Plan]) -> list[Case]:
+    """The cases in ``path``; each begins with a healthy day of one of ``days``.
 
     Raises PlanInvalid when the file cannot be read or any part of it is not understood.
     """
     found: list[Case] = []
     for entry in entries(path):
-        case = _case(entry, plan)
+        case = _case(entry, entry.day(days))
         if case.name in [other.name for other in found]:
             entry.refuse(f"two cases are called {case.name!r}", "rename one", "name")
         found.append(case)
@@ -97,6 +114,13 @@ class Entry:
         if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
             self.refuse(f"{value!r} is no list of names", f"write {key}: [one, another]", key)
         return tuple(str(name) for name in value)
+
+    def day(self, days: Mapping[str, Plan]) -> Plan:
+        """The plan after ``day:``; the first where there is no such key."""
+        name = self.text("day") or next(iter(days))
+        if name not in days:
+            self.refuse(f"there is no day {name!r}", nearest(name, days), "day")
+        return days[name]
 
     def refuse(self, message: str, hint: str, key: str = "") -> NoReturn:
         """Raise PlanInvalid for this entry, at the line of ``key`` if it has that."""
@@ -185,9 +209,13 @@ def _changed(entry: Entry, plan: Plan) -> tuple[World, Plan]:
         except ValueError as error:
             message, _, hint = str(error).partition("; ")
             where.refuse(message, hint or "see harness/selftest/world.py", str(key))
-        unknown = {name for name, _ in world.chaos} - {fault.name for fault in plan.faults}
-        if unknown:
-            where.refuse(f"there is no fault {unknown.pop()!r}", "as in the plan", str(key))
+        for what, named, known in (
+            ("fault", world.chaos, [fault.name for fault in plan.faults]),
+            ("alert", world.alerts, [alert.selector.name for alert in alerts_of(plan)]),
+        ):
+            for name, _ in named:
+                if name not in known:
+                    where.refuse(f"there is no {what} {name!r}", "as in the plan", str(key))
     return world, plan
 
 
@@ -201,11 +229,11 @@ def change(value: Any, path: str, to: object) -> Any:
     hints = _hints(kind)
     if name not in hints:
         raise ValueError(f"there is no {name!r}; {nearest(name, hints)}")
-    if rest and name == "chaos":
-        fault, _, field = rest.partition(".")
-        chaos = dict(value.chaos)
-        chaos[fault] = change(chaos.get(fault, Chaos()), field, to)
-        return dataclasses.replace(value, chaos=tuple(chaos.items()))
+    if rest and name in _BY_NAME:
+        whose, _, field = rest.partition(".")
+        named = dict(getattr(value, name))
+        named[whose] = change(named.get(whose, _BY_NAME[name]), field, to)
+        return dataclasses.replace(value, **{name: tuple(named.items())})
     if rest and not dataclasses.is_dataclass(getattr(value, name)):
         raise ValueError(f"{name!r} has no fields of its own")
     new = change(getattr(value, name), rest, to) if rest else _value(hints[name], to, name)
@@ -227,7 +255,9 @@ def _value(kind: Any, given: object, name: str) -> Any:
             return _built(option, given)
         if option is float and isinstance(given, (int, float)) and not isinstance(given, bool):
             return float(given)
-        # An instance check alone would take yes for 1.
+        # An instance check alone would take yes for 1; a whole number read with its form is one.
+        if option is int and isinstance(given, int) and not isinstance(given, bool):
+            return int(given)
         if isinstance(option, type) and type(given) is option:
             return given
         if typing.get_origin(option) is typing.Literal and given in typing.get_args(option):

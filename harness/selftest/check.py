@@ -15,6 +15,8 @@ from harness.selftest.cases import Case
 from harness.selftest.simulate import Simulator
 from harness.verdict import Finding, Outcome, Verdict, judge
 
+#: Plans of which days are kept.
+_KEPT = 4
 CAUGHT, MISSED, FALSE_ALARM, RIGHT = "caught", "MISSED", "FALSE ALARM", "right"
 
 
@@ -39,17 +41,22 @@ class Checker:
 
     def __init__(self, keep: Path | None = None) -> None:
         self._keep = keep
-        self._plan: Plan | None = None
-        self._simulator: Simulator | None = None
+        self._simulators: list[tuple[Plan, Simulator]] = []
 
     def check(self, case: Case) -> Result:
         """What the judge makes of the case. Raises PlanInvalid if it cannot be simulated."""
-        if self._simulator is None or case.plan is not self._plan:
-            self._plan, self._simulator = case.plan, Simulator(case.plan)
+        simulator = self._simulator(case.plan)
         with tempfile.TemporaryDirectory(prefix="harness-selftest-") as folder:
             place = Path(folder) if self._keep is None else self._keep / case.name
-            self._simulator.write(case.world, place)
+            simulator.write(case.world, place)
             return compare(case, judge_folder(place))
+
+    def _simulator(self, plan: Plan) -> Simulator:
+        """One for each plan; those used last are kept, with the requests they have drawn."""
+        known = next((s for p, s in self._simulators if p is plan), None) or Simulator(plan)
+        others = [(p, s) for p, s in self._simulators if p is not plan]
+        self._simulators = [(plan, known), *others][:_KEPT]
+        return known
 
 
 def judge_folder(folder: Path) -> Verdict:
@@ -65,6 +72,8 @@ def compare(case: Case, verdict: Verdict) -> Result:
         return Result(case.name, case.area, case.what, case.expected, outcome, why)
 
     if case.healthy:
+        if not any(case.says in finding.because for finding in verdict.findings):
+            return result(FALSE_ALARM, f"nothing says {case.says!r}; {verdict.summary}")
         if verdict.outcome is Outcome.PASS and verdict.exit_status is ExitStatus.PASS:
             return result(RIGHT, verdict.summary)
         return result(FALSE_ALARM, verdict.summary)

@@ -9,20 +9,23 @@ import math
 from dataclasses import dataclass
 
 from harness.errors import PlanInvalid, Where
-from harness.plan.model import Plan
+from harness.plan.model import BlueGreen, Canary, Plan, RollingUpdate
 from harness.selftest.world import Truth, Window, World
 
 #: Undoing begins so long before a fault's phase ends, and takes so long.
 UNDO_BEFORE_S = 0.35
 UNDO_TAKES_S = 0.1
 KINDS = {"pods": "pods", "zones": "zone", "region": "region"}
+#: What becomes of a version that is delivered, by what must.
+DELIVERIES = ("bad", "good", "switch", "rolling")
 
 
 @dataclass(frozen=True)
 class Course:
     """One fault: when it was called for, when it took hold, when it was taken back.
 
-    ``kind``: pods, zone or region. ``hits`` is False when the call changed nothing.
+    ``kind``: pods, zone, region, or one of :data:`DELIVERIES`. ``hits`` is False when the call
+    changed nothing.
     """
 
     name: str
@@ -76,11 +79,12 @@ class Day:
 
     def _course(self, name: str) -> Course:
         fault, chaos = self.plan.fault(name), self.world.chaos_of(name)
-        folder = fault.experiment.rpartition("/")[0].rpartition("/")[2]
-        if folder not in KINDS:
+        kind = self._kind(name)
+        if not kind:
             raise PlanInvalid(
                 f"what {fault.experiment} breaks cannot be simulated",
-                hint=f"experiments in folders called {', '.join(KINDS)} can",
+                hint=f"experiments in folders called {', '.join(KINDS)} can, and in one called "
+                "delivery if an objective says what must become of the version",
                 where=Where(self.plan.file, key=f"faults.{name}"),
             )
         start_s, end_s = self.spans[f"fault:{name}"]
@@ -88,13 +92,27 @@ class Day:
         undo_s = end_s - UNDO_BEFORE_S
         return Course(
             name,
-            KINDS[folder],
+            kind,
             call_s,
             call_s + chaos.call_s,
             undo_s,
             undo_s + UNDO_TAKES_S,
             chaos.made and chaos.effective,
         )
+
+    def _kind(self, name: str) -> str:
+        """What the fault breaks or delivers, empty where that cannot be simulated."""
+        folder = self.plan.fault(name).experiment.rpartition("/")[0].rpartition("/")[2]
+        if folder != "delivery":
+            return KINDS.get(folder, "")
+        for objective in self.plan.objectives:
+            if isinstance(objective, Canary) and name in objective.faults:
+                return "bad" if objective.ends == "withdrawn" else "good"
+            if isinstance(objective, BlueGreen) and name in objective.faults:
+                return "switch"
+            if isinstance(objective, RollingUpdate) and name in objective.faults:
+                return "rolling"
+        return ""
 
     def between(self, window: Window) -> tuple[float, float]:
         """Start and end of a window. PlanInvalid when the plan has no such phase."""
@@ -138,7 +156,7 @@ class Day:
         first, second, standby = self.zones
         state = State((first, second), frozenset(), True, 0.0)
         for fault in self.faults:
-            if not fault.hits or at_s < fault.landed_s:
+            if not fault.hits or at_s < fault.landed_s or fault.kind in DELIVERIES:
                 continue
             if fault.kind == "pods":
                 if at_s < fault.landed_s + self.world.pods.failing_s:
@@ -160,6 +178,8 @@ class Day:
         """Every instant at which who serves may change, ascending."""
         found = {0.0}
         for fault in self.faults:
+            if fault.kind in DELIVERIES:
+                continue
             found |= {fault.landed_s, fault.undo_done_s, fault.landed_s + self.world.pods.failing_s}
             found |= {after(fault.landed_s, self.world.zone.turned_away_s)}
             found |= {fault.undo_done_s + self.world.zone.back_s, self.db_moved_s(fault)}
@@ -181,7 +201,7 @@ class Day:
                 away_s = after(fault.landed_s, world.zone.turned_away_s)
                 good_s = max(min(away_s, fault.undo_done_s), self.db_moved_s(fault))
                 recovery[fault.name] = good_s - fault.landed_s
-            else:
+            elif fault.kind == "region":
                 good_s = max(self.over_s(fault), self.writable_s(fault))
                 recovery[fault.name] = _since(good_s, fault.landed_s)
                 red_s = after(fault.landed_s, world.region.red_s)

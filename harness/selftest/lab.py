@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import groupby
@@ -29,6 +29,12 @@ from harness.selftest.check import FALSE_ALARM, MISSED, Result, compare, judge_f
 from harness.selftest.liar import LIES, Liar, asking
 
 LAB = FOLDER / "lab.yaml"
+#: What is run, by the word after ``day:``; the first where there is none.
+DAYS = {
+    "losses": Path("experiments/gamedays/lab.yaml"),
+    "deliveries": Path("experiments/gamedays/delivery.yaml"),
+    "alerts": Path("experiments/gamedays/alerts.yaml"),
+}
 #: What a run may take beyond its phases: preflight, faults made and undone, reading back, judging.
 MORE_S = 150.0
 STOP_S = 30.0
@@ -39,11 +45,12 @@ _OWN = ("lab", "load", "lie", "faults", "rate")
 
 @dataclass(frozen=True)
 class LabCase:
-    """A case and how it is run. ``lab``: seeded defects; ``load``: one that the generator carries
-    out; ``lie``: how Prometheus lies about the requests; ``faults``: those of the plan that are
-    made; ``rate``: arrivals, such as ``60/s``."""
+    """A case and how it is run. ``plan_file``: its day; ``lab``: seeded defects; ``load``: one that
+    the generator carries out; ``lie``: how Prometheus lies about the requests; ``faults``: those of
+    the plan that are made; ``rate``: arrivals, such as ``60/s``."""
 
     case: Case
+    plan_file: Path
     lab: tuple[str, ...]
     load: str
     lie: str
@@ -55,9 +62,9 @@ class LabCase:
 Lab = Callable[[tuple[str, ...]], AbstractContextManager[Path]]
 
 
-def read_lab_cases(plan: Plan, path: Path = LAB) -> list[LabCase]:
-    """The cases in ``path``, which run on ``plan``. Raises PlanInvalid as ``read_cases`` does."""
-    return [_lab_case(entry, plan) for entry in entries(path)]
+def read_lab_cases(days: Mapping[str, Plan], path: Path = LAB) -> list[LabCase]:
+    """The cases in ``path``, each with a plan of ``days``. PlanInvalid as of ``read_cases``."""
+    return [_lab_case(entry, entry.day(days)) for entry in entries(path)]
 
 
 def _lab_case(entry: Entry, plan: Plan) -> LabCase:
@@ -71,14 +78,15 @@ def _lab_case(entry: Entry, plan: Plan) -> LabCase:
         known = ", ".join(known.name for known in LIES)
         entry.refuse(f"there is no lie {lie!r}", f"one of {known}", "lie")
     rate = entry.text("rate") or f"{plan.traffic.rate:g}/s"
-    return LabCase(case, entry.names("lab"), entry.text("load"), lie, faults, rate)
+    lab, load = entry.names("lab"), entry.text("load")
+    return LabCase(case, Path(plan.file), lab, load, lie, faults, rate)
 
 
 class LabChecker:
     """Runs cases on labs started with ``lab``; ``work`` is where plans and run folders go."""
 
-    def __init__(self, plan_file: Path, work: Path, lab: Lab) -> None:
-        self._plan_file, self._work, self._lab = plan_file, work, lab
+    def __init__(self, work: Path, lab: Lab) -> None:
+        self._work, self._lab = work, lab
 
     def check(self, cases: Iterable[LabCase]) -> Iterator[Result]:
         """What the judge makes of each case."""
@@ -91,7 +99,7 @@ class LabChecker:
     def _run(self, case: LabCase, target_file: Path) -> Result:
         plan_file = self._work / "plans" / f"{case.case.name}.yaml"
         plan_file.parent.mkdir(parents=True, exist_ok=True)
-        plan_file.write_text(with_faults(self._plan_file.read_text(), case.faults))
+        plan_file.write_text(with_faults(case.plan_file.read_text(), case.faults))
         plan = read_plan(plan_file, rate=case.rate)
         runs = self._work / "runs" / case.case.name / f"{time.time_ns()}"
         with ExitStack() as stack:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from harness.selftest.alerting import Alerting
 from harness.selftest.course import Course, Day, after
+from harness.selftest.deliveries import Deliveries
 from harness.selftest.traffic import Traffic
 from harness.selftest.world import Blind
 
@@ -33,6 +35,7 @@ class Observers:
         self.day = day
         self.rng = random.Random(day.world.seed + 1)
         self.period_s, self.call_s = day.world.watch.period_s, day.world.watch.call_s
+        self.alerting = Alerting(day)
         self.subjects = self._subjects()
 
     @property
@@ -49,21 +52,35 @@ class Observers:
                 BEGINS_S - 0.1,
                 source,
                 "watch.start",
-                {"observer": name, "period_s": self.period_s, "subjects": sorted(subjects)},
+                {"observer": name, "period_s": self.period_s, "subjects": self._named(name)},
             )
             for subject, changes in subjects.items():
-                for at_s, value, uncertainty_s in self._sighted(subject, changes, polls):
+                for at_s, value, uncertainty_s in self._sighted(name, subject, changes, polls):
                     data = {"subject": subject, "value": value, "uncertainty_s": uncertainty_s}
                     yield at_s, source, "sighting", data
+            blind = [self.day.between(b) for b in self._blind(name)]
+            failed = [at_s for at_s in polls if _within(at_s, blind)] if blind else []
             for beat in range(int((self.day.end_s + 3.0 - BEGINS_S) / 5.0) + 1):
-                said = {"polls": 20 * beat, "errors": 0, "last_error": None}
-                yield BEGINS_S + 5.0 * beat, source, "watch.beat", said
+                now_s = BEGINS_S + 5.0 * beat
+                errors = bisect.bisect_left(failed, now_s)
+                said = {
+                    "polls": int(5.0 * beat / self.period_s),
+                    "errors": errors,
+                    "last_error": "timeout" if errors else None,
+                }
+                yield now_s, source, "watch.beat", said
+        yield from self.alerting.told()
+
+    def _named(self, observer: str) -> list[str]:
+        """What it is known of an observer beforehand that it will see."""
+        found = observer in ("alerts", "alertmanager") or observer.startswith("deliveries-")
+        return [] if found else sorted(self.subjects[observer])
 
     def _sighted(
-        self, subject: str, changes: Changes, polls: list[float]
+        self, observer: str, subject: str, changes: Changes, polls: list[float]
     ) -> Iterator[tuple[float, Any, float]]:
         """(when, value, uncertainty): a change is seen by the first poll that begins after it."""
-        blind = [self.day.between(b) for b in self._blind(subject)]
+        blind = [self.day.between(b) for b in (*self._blind(observer), *self._blind("", subject))]
         if blind:
             polls = [began_s for began_s in polls if not _within(began_s, blind)]
         seen: dict[int, Any] = {}
@@ -76,15 +93,17 @@ class Observers:
             now_s = polls[index] + self.call_s
             yield now_s, value, round(now_s - before_s, 6)
         for start_s, end_s in blind:
-            if end_s - start_s > UNKNOWN_AFTER_S:
+            begun = bool(changes) and changes[0][0] < start_s
+            if end_s - start_s > UNKNOWN_AFTER_S and begun:
                 yield start_s + UNKNOWN_AFTER_S, "unknown", UNKNOWN_AFTER_S + self.period_s
                 index = bisect.bisect_left(polls, end_s)
                 value = next((v for at_s, v in reversed(changes) if at_s <= end_s), None)
                 if index < len(polls) and index not in seen and value is not None:
                     yield polls[index] + self.call_s, value, round(polls[index] - start_s, 6)
 
-    def _blind(self, subject: str) -> list[Blind]:
-        return [b for b in self.day.world.watch.blind if b.subject == subject]
+    def _blind(self, observer: str, subject: str = "") -> list[Blind]:
+        wanted = (observer, subject)
+        return [b for b in self.day.world.watch.blind if (b.observer, b.subject) == wanted]
 
     # ---- what is true of each subject ------------------------------------------------------
 
@@ -107,7 +126,10 @@ class Observers:
         found[f"nodes-{first}"] = {f"nodes:{first}": self._nodes()}
         found["clock"] = {"clock:prometheus": self._offsets()}
         found["machine"] = {"machine:generator": self._machine()}
-        return found
+        delivered = Deliveries(day).subjects()
+        if delivered:
+            found[f"deliveries-{first}"] = delivered
+        return found | self.alerting.observers()
 
     def _faults(self, *kinds: str) -> list[Course]:
         return [fault for fault in self.day.faults if fault.kind in kinds and fault.hits]

@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.evidence.journal import END, text_of
+from harness.evidence.seal import SEAL, sealed
 from harness.plan.model import Plan
-from harness.selftest.course import Course, Day
-from harness.selftest.observers import BEGINS_S, REQUESTS, Line, Observers, Scrapes
+from harness.selftest import deliveries, past
+from harness.selftest.course import DELIVERIES, Course, Day
+from harness.selftest.deliveries import Deliveries
+from harness.selftest.observers import BEGINS_S, Line, Observers, Scrapes
+from harness.selftest.storage import Storage
 from harness.selftest.traffic import Traffic
-from harness.selftest.world import Truth, World
+from harness.selftest.world import Truth, Watch, World
 
 #: Wall and monotonic seconds at which the traffic of every simulated day begins.
 T0 = 1_700_000_000.0
@@ -46,10 +50,11 @@ class Simulator:
     def _traffic(self, world: World) -> Traffic:
         """The day's requests. Many cases change only what is seen of them, so they are kept."""
         seen = world.as_traffic_sees_it()
-        if seen not in self._sent:
-            if len(self._sent) == _KEPT:
-                self._sent.pop(next(iter(self._sent)))
-            self._sent[seen] = Traffic(Day(self._plan, seen))
+        known = self._sent.pop(seen, None)
+        if known is None and len(self._sent) == _KEPT:
+            self._sent.pop(next(iter(self._sent)))
+        # The last used is kept longest.
+        self._sent[seen] = known or Traffic(Day(self._plan, seen))
         return self._sent[seen]
 
 
@@ -58,20 +63,32 @@ class _Folder:
         self.day, self.traffic, self.folder = day, traffic, folder
         self.world = day.world
         self.observers = Observers(day)
+        self.deliveries = Deliveries(day)
+        self.storage = Storage(day, traffic)
         self.steps = [(day.between(step)[0], step.by_s) for step in self.world.conductor.clock]
         self.workers = [f"w{n}" for n in range(day.world.generator.workers)]
 
     def write(self) -> Truth:
         for name in ("tallies", "ledger", "series"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        plan = self.day.plan.with_recorded(run="simulated", target_description=self._target())
+        plan = self.day.plan.with_recorded(
+            run="simulated",
+            target_description=self._target(),
+            history={"runs": past.runs(self.day.plan, self.world, T0)},
+        )
         (self.folder / "plan.json").write_text(json.dumps(plan.to_json()))
         self._journal("history.jsonl", self._history())
         for number, worker in enumerate(self.workers):
-            self._journal(f"tallies/{worker}.jsonl", self._tally(number))
-            self._journal(f"ledger/{worker}.jsonl", self._ledger(number), f"ledger/{worker}")
-        self._journal("ledger/readback.jsonl", self._readback(), "readback")
+            self._tallies(f"tallies/{worker}.jsonl", number)
+            written = self.storage.ledger(T0) if number == 0 else ()
+            self._journal(f"ledger/{worker}.jsonl", written, f"ledger/{worker}")
+        self._journal("ledger/readback.jsonl", self.storage.readback(), "readback")
         self._series()
+        if self.world.conductor.seals:
+            (self.folder / SEAL).write_bytes(sealed(self.folder))
+        for name in self.world.conductor.tampered:
+            path = self.folder / name
+            path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
         return self.day.truth()
 
     def _target(self) -> dict[str, Any]:
@@ -145,7 +162,13 @@ class _Folder:
             BEGINS_S - 0.5,
             "conductor",
             "run.start",
-            {**started, "observers": self.observers.names},
+            {
+                **started,
+                "observers": self.observers.names,
+                "readbacks": [phase.name for phase in plan.phases if phase.fault],
+                "sealed": True,
+                "receivers": list(self.observers.alerting.receivers),
+            },
         )
         for phase in plan.phases:
             if phase.name not in world.skipped:
@@ -160,7 +183,7 @@ class _Folder:
         generator, rate = self.world.generator, self.day.plan.traffic.rate
         workers = len(self.workers)
         yield -1.0, "load", "load.start", {"workers": workers, "rate": rate}
-        marks = [(at_s, kind, data) for at_s, kind, data in self.traffic.marks()]
+        marks = self.traffic.marks
         for at_s, kind, data in marks:
             if generator.killed_s is None or at_s < generator.killed_s:
                 yield at_s, "load/w0", kind, data
@@ -202,12 +225,17 @@ class _Folder:
         yield end_s - 0.05, driver, "experiment.end", data
         if not chaos.made:
             return
-        targets = {
-            "pods": [f"file-0 {self.day.zones[0]}-file-0"],
-            "zone": ["subnet-a"],
-            "region": ["subnet-a", "subnet-b"],
-        }[fault.kind]
-        about = {"fault": name, "action": f"lose_{fault.kind}", "targets": targets, "undo": undo}
+        action, targets = (
+            f"lose_{fault.kind}",
+            {
+                "pods": [f"file-0 {self.day.zones[0]}-file-0"],
+                "zone": ["subnet-a"],
+                "region": ["subnet-a", "subnet-b"],
+            }.get(fault.kind, []),
+        )
+        if fault.kind in DELIVERIES:
+            action, targets = "deliver", [self.deliveries.subject(fault)]
+        about = {"fault": name, "action": action, "targets": targets, "undo": undo}
         yield fault.call_start_s - 0.01, source, "fault.start", about
         called = {
             "fault": name,
@@ -227,6 +255,17 @@ class _Folder:
             yield fault.undo_done_s + 0.05, source, "undo.readback", gone
 
     # ---- what the generators counted -----------------------------------------------------------
+
+    def _tallies(self, name: str, number: int) -> None:
+        """The journal of what was counted: the same for all who see the same requests."""
+        written, path = self.traffic.written, self.folder / name
+        if self.steps or self.world.watch != Watch():
+            self._journal(name, self._tally(number))
+        elif name in written:
+            path.write_text(written[name])
+        else:
+            self._journal(name, self._tally(number))
+            written[name] = path.read_text()
 
     def _tally(self, number: int) -> Iterator[Line]:
         traffic, worker = self.day.plan.traffic, self.workers[number]
@@ -260,58 +299,21 @@ class _Folder:
         if source not in self._killed():
             yield self.day.end_s + 2.2, source, "tally.end", self.traffic.sums(number)
 
-    def _ledger(self, number: int) -> Iterator[Line]:
-        for stored in self.traffic.stored if number == 0 else ():
-            yield (
-                stored.ack_s,
-                "ledger/w0",
-                "write",
-                {
-                    "object": stored.name,
-                    "op": "upload",
-                    "sha256": hashlib.sha256(stored.name.encode()).hexdigest(),
-                    "size_bytes": 1000,
-                    "planned_t": round(T0 + stored.planned_s, 6),
-                    "outcome": stored.outcome,
-                    "ack_t": round(T0 + stored.ack_s, 6) if stored.outcome == "acked" else None,
-                    "region": stored.region,
-                },
-            )
-
-    def _readback(self) -> Iterator[Line]:
-        acked = [stored for stored in self.traffic.stored if stored.outcome == "acked"]
-        for number, stored in enumerate(acked, 1):
-            result = self._result(number, stored.ack_s)
-            if result:
-                data = {"object": stored.name, "result": result, "region": self.day.primary}
-                yield self.day.end_s + 2.7, "readback", "readback", {**data, "detail": ""}
-
-    def _result(self, number: int, ack_s: float) -> str:
-        """What was found of an upload; empty when it was never looked for."""
-        uploads = self.world.uploads
-        for every, result in (
-            (uploads.unread_every, ""),
-            (uploads.unreadable_every, "error"),
-            (uploads.lost_every, "missing"),
-            (uploads.altered_every, "altered"),
-        ):
-            if every and number % every == 0:
-                return result
-        for fault in self.day.faults:
-            before_s = fault.landed_s - ack_s
-            if fault.kind == "region" and fault.hits and 0 <= before_s < uploads.unreplicated_s:
-                return "missing"
-        return "present"
-
     # ---- Prometheus ------------------------------------------------------------------------
 
     def _series(self) -> None:
-        entries = []
+        found: list[dict[str, Any]] = []
         if self.world.prometheus.recorded:
-            raw = json.dumps(Scrapes(self.day, self.traffic).series(T0)).encode()
-            (self.folder / "series" / f"{REQUESTS}.json").write_bytes(raw)
+            found.append(Scrapes(self.day, self.traffic).series(T0))
+            if self.traffic.pods:
+                found.append(deliveries.series(self.day, self.traffic.pods, T0, BEGINS_S))
+            found += past.incidents(self.day.plan, self.world, T0, BEGINS_S)
+        entries = []
+        for series in found:
+            name, raw = series["name"], json.dumps(series).encode()
+            (self.folder / "series" / f"{name}.json").write_bytes(raw)
             sha256 = hashlib.sha256(raw).hexdigest()
-            entries.append({"name": REQUESTS, "file": f"{REQUESTS}.json", "sha256": sha256})
+            entries.append({"name": name, "file": f"{name}.json", "sha256": sha256})
         (self.folder / "series" / "index.json").write_text(json.dumps({"series": entries}))
 
 

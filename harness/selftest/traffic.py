@@ -12,13 +12,14 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from harness.evidence import histogram
 from harness.plan.model import Plan
 from harness.selftest.course import Day, State
-from harness.selftest.world import Trouble, World
+from harness.selftest.deliveries import Deliveries, Window, old_pods
+from harness.selftest.world import Canary, Trouble, World
 
 #: Failures in which nothing answered at all.
 SILENT = frozenset({"timeout", "connection"})
@@ -54,6 +55,7 @@ class Stored:
     """One upload, as the client saw it."""
 
     name: str
+    op: str
     planned_s: float
     ack_s: float
     outcome: str
@@ -78,7 +80,8 @@ def _record(into: histogram.Histogram, value_s: float) -> None:
 
 
 class Traffic:
-    """All requests of a day. ``seconds[worker][second]``: planned arrivals and cells."""
+    """All requests of a day. ``planned`` and ``cells`` are by worker and second, ``pods`` says when
+    each pod answered in the zone that versions are delivered to."""
 
     def __init__(self, day: Day) -> None:
         self.day = day
@@ -94,6 +97,12 @@ class Traffic:
             self.cells.append(defaultdict(dict))
         self.answers: list[Served] = []
         self.stored: list[Stored] = []
+        #: tallies as they were written, by file
+        self.written: dict[str, str] = {}
+        #: upload → when its delete was acknowledged
+        self.deleted: dict[str, float] = {}
+        self.pods: dict[str, list[float]] = {}
+        self._versions = self._delivered()
         #: successes: when, operation, zone
         self.successes: list[tuple[float, str, str]] = []
         self.threshold_s = min(self.plan.thresholds_s, default=0.2)
@@ -129,9 +138,32 @@ class Traffic:
                 index += 1
             state = states[index][1]
             zone = state.zones[number % len(state.zones)]
-            fate = self._fate(at_s, op, zone, state, troubles, late_s)
+            version = self._version(number, at_s, zone) if self._versions else None
+            fate = self._fate(at_s, op, zone, state, troubles, late_s, version)
             self._count(worker, second, op, fate)
             self._after(at_s, op, fate)
+
+    def _delivered(self) -> dict[str, list[Window]]:
+        """service → who meets which version of it, where versions are delivered at all."""
+        made = Deliveries(self.day)
+        for service in made.services:
+            self.pods.update({pod: [] for pod in old_pods(service)})
+        return {service: made.windows(service) for service in made.services}
+
+    def _version(self, number: int, at_s: float, zone: str) -> Canary | None:
+        """What is delivered of the gateway that a request meets, if any; counts it at its pods."""
+        met = None
+        if zone != self.day.zones[0]:
+            return None
+        for service, windows in self._versions.items():
+            pod = old_pods(service)[number // 2 % 2]
+            for window in windows:
+                if window.start_s <= at_s < window.end_s:
+                    if self.rng.random() * 100 < window.share:
+                        pod, met = window.pod, window.version or met
+                    break
+            self.pods.setdefault(pod, []).append(at_s)
+        return met
 
     def _arrivals(self) -> Iterator[float]:
         rate = self.plan.traffic.rate * self.world.generator.speed
@@ -177,6 +209,7 @@ class Traffic:
         state: State,
         troubles: list[tuple[float, float, Trouble]],
         late_s: float,
+        version: Canary | None,
     ) -> Fate:
         service, chance = self.world.service, self.rng.random() * _STEPS
         latency_s = late_s + service.latency_s * (0.5 + int(chance) / _STEPS)
@@ -202,6 +235,10 @@ class Traffic:
                 silent = trouble.error in SILENT
                 outcome = "unsure" if trouble.error == "timeout" and op in WRITES else "failed"
                 return Fate(outcome, trouble.error, "" if silent else zone, latency_s)
+        if version is not None and version.op in ("", op):
+            latency_s += version.latency_s
+            if version.error and self.rng.random() < version.error_share:
+                return Fate("failed", version.error, zone, latency_s)
         return Fate("ok", "", zone, latency_s)
 
     def _count(self, worker: int, second: int, op: str, fate: Fate) -> None:
@@ -228,7 +265,17 @@ class Traffic:
         if op in WRITES:
             name = f"sim-{len(self.stored):05}"
             stored = "acked" if outcome == "ok" else outcome
-            self.stored.append(Stored(name, at_s, done_s, stored, self.region_of(zone)))
+            self.stored.append(Stored(name, op, at_s, done_s, stored, self.region_of(zone)))
+        elif op == "delete" and outcome == "ok":
+            self._delete(at_s, done_s)
+
+    def _delete(self, at_s: float, done_s: float) -> None:
+        """The first upload that is there, long since."""
+        for stored in self.stored[len(self.deleted) :]:
+            known = stored.outcome == "acked" and stored.name not in self.deleted
+            if known and stored.ack_s < at_s - 1.0:
+                self.deleted[stored.name] = done_s
+                return
 
     def region_of(self, zone: str) -> str:
         """The region of a zone; empty for none."""
@@ -278,8 +325,10 @@ class Traffic:
             "verified": int(bodies * self.world.generator.verified),
         }
 
-    def marks(self) -> Iterator[tuple[float, str, dict[str, Any]]]:
+    @cached_property
+    def marks(self) -> list[tuple[float, str, dict[str, Any]]]:
         """``mark.region`` and ``mark.first_write``: a region's first after a second without."""
+        found: list[tuple[float, str, dict[str, Any]]] = []
         current = ""
         seen: dict[str, float] = {}
         written: dict[str, float] = {}
@@ -287,10 +336,12 @@ class Traffic:
             region = self.region_of(zone)
             if region != current:
                 if at_s - seen.get(region, -9.0) >= 1.0:
-                    yield at_s, "mark.region", {"from": current, "to": region, "op": op}
+                    data = {"from": current, "to": region, "op": op}
+                    found.append((at_s, "mark.region", data))
                 current = region
             seen[region] = at_s
             if op in WRITES:
                 if at_s - written.get(region, -9.0) >= 1.0:
-                    yield at_s, "mark.first_write", {"region": region, "op": op}
+                    found.append((at_s, "mark.first_write", {"region": region, "op": op}))
                 written[region] = at_s
+        return found

@@ -47,9 +47,10 @@ class Silence(Window):
 
 @dataclass(frozen=True)
 class Blind(Window):
-    """The polls of ``subject`` fail in a window."""
+    """The polls of ``subject`` fail in a window, or of all that ``observer`` watches."""
 
     subject: str = ""
+    observer: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,93 @@ class Back:
 
 
 @dataclass(frozen=True)
+class Canary:
+    """A version of the gateway in the first zone, tried on some users. Moments count from its
+    delivery; ``error`` is what ``error_share`` of those who meet it get (of ``op``; empty: any)."""
+
+    up_s: float = 0.8
+    #: ``weight`` per cent of the users are sent to it, and ``then_weight`` from ``then_s`` on
+    shifted_s: float | None = 1.5
+    weight: float = 40.0
+    then_s: float | None = None
+    then_weight: float = 70.0
+    #: per cent that really meet it, where that is not its weight
+    share: float | None = None
+    #: given up, with users on it still; no user sent to it any more; everybody's
+    aborted_s: float | None = None
+    withdrawn_s: float | None = None
+    promoted_s: float | None = None
+    #: tried again, after it was withdrawn
+    again_s: float | None = None
+    #: it serves so long after its weight was 0
+    lingers_s: float = 0.2
+    error: str = ""
+    error_share: float = 0.5
+    op: str = ""
+    latency_s: float = 0.0
+    #: after it was taken back: its pods are gone; pods of the version before that are gone too
+    gone_s: float | None = 1.5
+    stable_lost: int = 0
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A version of the permission service in the first zone: all users at once (``share`` per cent
+    really), or given up before."""
+
+    up_s: float = 1.2
+    switched_s: float | None = 1.8
+    given_up_s: float | None = None
+    share: float = 100.0
+
+
+@dataclass(frozen=True)
+class Rolling:
+    """A version of the file service in the first zone, pod by pod; ``fewest`` of two available
+    meanwhile."""
+
+    first_s: float = 0.8
+    complete_s: float | None = 3.0
+    fewest: int = 2
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One alert that a fault must raise, on its way. ``pending_s`` and ``fires_s`` count from the
+    landing, ``resolves_s`` from the restoration, the others from the step before."""
+
+    pending_s: float | None = 0.4
+    fires_s: float | None = 1.3
+    #: Alertmanager takes it, and tells
+    taken_s: float | None = 0.1
+    told_s: float | None = 0.5
+    resolves_s: float | None = 1.6
+    end_told_s: float | None = 0.5
+    #: fires once more, so long after it resolved
+    again_s: float | None = None
+    #: silenced or inhibited in Alertmanager
+    suppressed: bool = False
+    #: receivers that are not told; that learn its name only
+    untold: tuple[str, ...] = ()
+    by_title: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OtherAlert(Window):
+    """An alert that no fault must raise fires in a window; ``told``: to every receiver."""
+
+    name: str = "DiskFull"
+    told: bool = True
+
+
+@dataclass(frozen=True)
+class Garbled(Window):
+    """At the beginning of a window ``receiver`` gets a message that cannot be read."""
+
+    receiver: str = ""
+
+
+@dataclass(frozen=True)
 class Chaos:
     """What the chaos side did and wrote of one fault. ``holds`` and ``restored`` are read-backs;
     None: never read back."""
@@ -139,8 +227,42 @@ class Uploads:
     #: the reading back failed, or was never tried
     unreadable_every: int = 0
     unread_every: int = 0
-    #: those acknowledged so long before the region was lost were not replicated yet
+    #: those acknowledged so long before the region was lost were not replicated yet; or were, and
+    #: were not there for a while
     unreplicated_s: float = 0.0
+    away_s: float = 0.0
+    #: every Nth is not in the ledger; every Nth deleted one is there again
+    unwritten_every: int = 0
+    resurrected_every: int = 0
+    #: in the service's list: listed twice, under a second id; or why there is no list
+    twice: int = 0
+    copies: int = 0
+    list_error: str = ""
+    #: the share that is followed
+    followed: float = 1.0
+    #: phases in which none was read back
+    unasked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Past:
+    """Runs before this one: ``runs`` green ones, and how each went, give or take ``spread``; and
+    ``incidents`` of the last month, evenly spread, that Prometheus knows of."""
+
+    runs: int = 12
+    #: of them: that failed, that left evidence out
+    red: int = 0
+    incomplete: int = 0
+    p95_s: float = 0.018
+    spread: float = 0.04
+    #: in each: seconds in which nothing was done, repairs; failures in all of them
+    watched_s: float = 600.0
+    repair_s: float = 4.0
+    failures: int = 1
+    incidents: int = 6
+    incident_s: float = 600.0
+    #: days of the month of which Prometheus has nothing
+    missing_days: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -225,6 +347,9 @@ class Conductor:
     begin_s: float = 0.37
     #: the harness's own wall clock is set
     clock: tuple[Step, ...] = ()
+    #: the evidence was sealed when the run ended; files that were changed afterwards
+    seals: bool = True
+    tampered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -252,24 +377,44 @@ class World:
     zone: Zone = Zone()
     region: Region = Region()
     back: Back = Back()
+    #: what becomes of versions, by what must: withdrawn, promoted, switched, complete
+    bad: Canary = Canary(withdrawn_s=5.0, error="http-500")
+    good: Canary = Canary(then_s=3.5, promoted_s=5.5)
+    switch: Switch = Switch()
+    rolling: Rolling = Rolling()
     #: by the name of the fault
     chaos: tuple[tuple[str, Chaos], ...] = ()
+    #: by the name of the alert
+    alerts: tuple[tuple[str, Alert], ...] = ()
+    others: tuple[OtherAlert, ...] = ()
+    garbled: tuple[Garbled, ...] = ()
     uploads: Uploads = Uploads()
     prometheus: Prometheus = Prometheus()
     generator: Generator = Generator()
     machine: Machine = Machine()
     conductor: Conductor = Conductor()
     watch: Watch = Watch()
+    past: Past = Past()
 
     def chaos_of(self, fault: str) -> Chaos:
         """What was done of ``fault``."""
         return dict(self.chaos).get(fault, Chaos())
+
+    def alert_of(self, name: str) -> Alert:
+        """What becomes of the alert ``name``."""
+        return dict(self.alerts).get(name, Alert())
 
     def as_traffic_sees_it(self) -> World:
         """The same day without what only those see who watch it or count afterwards."""
         return replace(
             self,
             chaos=tuple((name, chaos.as_made()) for name, chaos in self.chaos),
+            bad=replace(self.bad, gone_s=None, stable_lost=0),
+            rolling=Rolling(),
+            alerts=(),
+            others=(),
+            garbled=(),
+            past=Past(),
             uploads=Uploads(),
             prometheus=Prometheus(),
             machine=Machine(),

@@ -37,7 +37,7 @@ def plan(repo: Path) -> Plan:
 def read(text: str, plan: Plan, tmp_path: Path) -> list[Case]:
     path = tmp_path / "cases.yaml"
     path.write_text(text)
-    return read_cases(path, plan)
+    return read_cases(path, {"losses": plan})
 
 
 def test_a_case_changes_what_it_names_and_nothing_else(plan: Plan, tmp_path: Path) -> None:

@@ -10,16 +10,15 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ExitStatus
-from harness.plan.model import Plan
-from harness.plan.reader import read_plan
+from harness.plan.model import OBJECTIVES, Plan
 from harness.selftest import check
-from harness.selftest.cases import AREAS, DEFECTS, HEALTHY, Case, read_cases
+from harness.selftest.cases import AREAS, DAYS, DEFECTS, HEALTHY, Case, read_cases, read_days
 from harness.selftest.check import FALSE_ALARM, MISSED, Checker, judge_folder, table
 from harness.verdict import Finding, Outcome, Verdict
 
 #: The module, which the function of the same name hides.
 JUDGE = sys.modules["harness.verdict.judge"]
-PLAN = Path(__file__).resolve().parents[2] / "experiments/gamedays/selftest.yaml"
+REPO = Path(__file__).resolve().parents[2]
 #: What is judged of every run, whatever its objectives are.
 ALWAYS = (
     "evidence complete",
@@ -34,16 +33,24 @@ ALWAYS = (
     "database moved",
     "zone back",
 )
+#: And of deliveries, beside what became of the version.
+OF_DELIVERIES = (
+    "canary share",
+    "bad version gone",
+    "stable version intact",
+    "no request failed",
+    "enough pods available",
+)
 
 
 @cache
-def plan() -> Plan:
-    return read_plan(PLAN)
+def days() -> dict[str, Plan]:
+    return read_days({name: REPO / path for name, path in DAYS.items()})
 
 
 @cache
 def cases() -> tuple[Case, ...]:
-    return tuple(case for file in (DEFECTS, HEALTHY) for case in read_cases(file, plan()))
+    return tuple(case for file in (DEFECTS, HEALTHY) for case in read_cases(file, days()))
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +69,14 @@ def test_there_are_enough_of_both_and_each_kind_of_finding_is_tried() -> None:
     assert len(defects) >= 40
     assert len(cases()) - len(defects) >= 40
     assert {case.area for case in defects} == set(AREAS)
-    for kind in [*ALWAYS, *dict.fromkeys(o.kind for o in plan().objectives)]:
-        assert any(case.finds.startswith(kind) for case in defects), kind
+    assert {case.plan.name for case in cases() if case.healthy} == {p.name for p in days().values()}
+    for kind in [*ALWAYS, *OF_DELIVERIES, *(objective.kind for objective in OBJECTIVES)]:
+        assert any(case.finds.partition(":")[0] == kind for case in defects), kind
+
+
+def test_the_days_have_every_objective_there_is() -> None:
+    asked = {type(o) for plan in days().values() for o in plan.objectives}
+    assert asked == set(OBJECTIVES)
 
 
 def always(outcome: Outcome, status: ExitStatus, folder: Path) -> Verdict:
@@ -114,7 +127,17 @@ CHECKS = {
     "judge_recovery": ("recovery-relapses",),
     "judge_failover": ("dns-never-fails-over",),
     "judge_failback": ("failback-never-happens",),
-    "judge_durability": ("uploads-lost",),
+    "judge_durability": ("uploads-lost", "deletes-undone"),
+    "judge_canary": ("bad-canary-promoted", "bad-pods-left", "stable-version-loses-a-pod",
+                     "canary-share-far-above-its-weight", "good-canary-given-up"),
+    "judge_blue_green": ("switch-never-happens", "a-request-fails-in-the-switch"),
+    "judge_rolling_update": ("rolling-update-stalls", "rolling-update-below-availability"),
+    "judge_fires": ("alert-never-delivered",),
+    "judge_resolves": ("alert-never-resolves",),
+    "judge_no_other": ("another-alert-fires",),
+    "judge_regression": ("slower-than-before",),
+    "judge_mttr": ("repairs-take-too-long",),
+    "judge_mtbf": ("fails-too-often",),
 }  # fmt: skip
 
 
@@ -132,17 +155,19 @@ def test_a_check_that_finds_nothing_wrong_any_more_is_found_out(
     def one(*args: object) -> Finding:
         return content(*args)[0]
 
-    patched = content if name == "judge_system" else one
+    several = name == "judge_system" or real in JUDGE._PER_DELIVERY.values()
+    patched = content if several else one
     monkeypatch.setattr(JUDGE, name, patched)
-    for kind, check_ in JUDGE._PER_PHASE.items():
-        if check_ is real:
-            monkeypatch.setitem(JUDGE._PER_PHASE, kind, patched)
+    for table_ in (JUDGE._PER_PHASE, JUDGE._PER_DELIVERY):
+        for kind, check_ in table_.items():
+            if check_ is real:
+                monkeypatch.setitem(table_, kind, patched)
     for case in (case for case in cases() if case.name in CHECKS[name]):
         assert checker.check(case).outcome == MISSED, case.name
 
 
 def test_every_check_named_is_one_of_the_judges_and_every_defect_named_is_there() -> None:
-    assert set(CHECKS) <= {name for name in vars(JUDGE) if name.startswith("judge_")}
+    assert set(CHECKS) == {name for name in vars(JUDGE) if name.startswith("judge_")}
     assert {name for names in CHECKS.values() for name in names} <= {c.name for c in cases()}
 
 

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from harness.clock import ManualClock
+from harness.evidence.seal import SEAL, sealed
 from harness.plan.model import OBJECTIVES, Plan
 from harness.plan.reader import read_plan
 from harness.selftest.check import judge_folder
@@ -97,6 +98,7 @@ def judged(day: Path, lie: Lie, folder: Path) -> list[Finding]:
     with lying(lie, lambda path: document) as liar:
         target = sample(prometheus_url=liar.url)
         fetch_series(target, folder, clock, start=T0 - 2, end=NOW, table=REQUESTS)
+    (folder / SEAL).write_bytes(sealed(folder))
     verdict = judge_folder(folder)
     assert (verdict.outcome is Outcome.PASS) == all(
         finding.outcome is Outcome.PASS for finding in verdict.findings
