@@ -158,24 +158,25 @@ def test_check_says_how_many_workers_the_rate_needs(repo: Path) -> None:
     assert "the rate needs " in told.stdout
 
 
-@pytest.mark.parametrize(
-    "experiment",
-    ["pods/kill-file-pods.json", "zones/lose-us-east-1a.json", "region/lose-us-east-1.json"],
-)
-def test_every_experiment_passes_chaos_validate(
-    repo: Path, tmp_path: Path, experiment: str
-) -> None:
+#: The stock tool's ``chaos validate``, for one file after another: what costs is to start it.
+VALIDATE = """
+import sys
+from chaostoolkit.cli import cli
+
+for path in sys.argv[2:]:
+    print(path, flush=True)
+    log = ["--no-version-check", "--log-file", sys.argv[1]]
+    # It returns the experiment, or the status it would exit with.
+    if cli([*log, "validate", path], standalone_mode=False) in range(1, 256):
+        sys.exit(f"{path} is not valid")
+"""
+
+
+def test_every_experiment_passes_chaos_validate(repo: Path, tmp_path: Path) -> None:
+    found = sorted(str(path) for path in (repo / "experiments").rglob("*.json"))
+    assert len(found) >= 10
     told = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "chaostoolkit",
-            "--no-version-check",
-            "--log-file",
-            str(tmp_path / "log"),
-            "validate",
-            str(repo / "experiments" / experiment),
-        ],
+        [sys.executable, "-c", VALIDATE, str(tmp_path / "log"), *found],
         cwd=repo,
         capture_output=True,
         text=True,
@@ -183,18 +184,7 @@ def test_every_experiment_passes_chaos_validate(
         check=False,
     )
     assert told.returncode == 0, told.stdout + told.stderr
-
-
-def test_no_experiment_file_is_left_out_of_that_list(repo: Path) -> None:
-    found = {
-        p.relative_to(repo / "experiments").as_posix()
-        for p in (repo / "experiments").rglob("*.json")
-    }
-    assert found == {
-        "pods/kill-file-pods.json",
-        "zones/lose-us-east-1a.json",
-        "region/lose-us-east-1.json",
-    }
+    assert [line for line in told.stdout.splitlines() if line in found] == found
 
 
 def test_a_receiver_that_the_target_does_not_have_is_refused(repo: Path, tmp_path: Path) -> None:

@@ -9,14 +9,22 @@ from harness.plan.quantities import duration_s, fraction, rate_per_s
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90s", 90), ("1m30s", 90), ("250ms", 0.25), ("1.5h", 5400), (" 5m ", 300), ("0.5s", 0.5)],
+    [
+        ("90s", 90),
+        ("1m30s", 90),
+        ("250ms", 0.25),
+        ("1.5h", 5400),
+        (" 5m ", 300),
+        ("0.5s", 0.5),
+        ("30d", 2_592_000),
+    ],
 )
 def test_a_duration_is_read_in_seconds(text: str, seconds: float) -> None:
     assert duration_s(text) == seconds
 
 
 @pytest.mark.parametrize(
-    "text", [5, 5.0, None, True, "", "5", "5 s", "-5s", "5d", "s", "0s", "0ms", "1e3s", ["5s"]]
+    "text", [5, 5.0, None, True, "", "5", "5 s", "-5s", "5w", "s", "0s", "0ms", "1e3s", ["5s"]]
 )
 def test_what_is_no_duration_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match=r"duration|no unit"):

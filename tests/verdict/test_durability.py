@@ -386,7 +386,7 @@ FOLLOWED = [f"obj-{n:03}" for n in range(76) if is_followed(f"obj-{n:03}", 0.5)]
 def test_nothing_lost_of_a_sample_is_no_proof_that_nothing_was_lost() -> None:
     finding = found(sampled(0.5))
     ends(finding, UNKNOWN, "50 % of the uploads were followed, chosen by a hash: at most")
-    n = len(sampled(0.5).ledger)
+    n = len(sampled(0.5).readbacks)
     assert f"at most {share_at_most(0, n, 0.95) * 100:.3g} % of all were lost" in finding.because
     assert finding.measured is not None
     assert (finding.measured.low, finding.measured.high) == (0, None)
@@ -404,7 +404,7 @@ def test_one_lost_of_a_sample_is_lost_all_the_same() -> None:
 
 def test_a_share_of_a_sample_is_judged_by_both_its_bounds() -> None:
     lost = FOLLOWED[:6]
-    n = len(sampled(0.5).ledger)
+    n = len(sampled(0.5).readbacks)
     low, high = share_at_least(6, n, 0.95), share_at_most(6, n, 0.95)
     finding = found(sampled(0.5, *lost), "at most 5 % lost, 95 % confident")
     ends(finding, UNKNOWN, "each bound 95 % confident")
@@ -445,7 +445,7 @@ def test_one_of_a_sample_that_was_not_read_makes_its_bound_wider() -> None:
         dataclasses.replace(r, result="error") if r.object == FOLLOWED[0] else r
         for r in evidence.readbacks
     )
-    n = len(evidence.ledger)
+    n = len(evidence.readbacks)
     bound = f"at most {share_at_most(1, n, 0.95) * 100:.3g} % of all were lost"
     ends(found(dataclasses.replace(evidence, readbacks=readbacks)), UNKNOWN, bound)
     both = dataclasses.replace(sampled(0.5, FOLLOWED[1]), readbacks=())
@@ -455,7 +455,7 @@ def test_one_of_a_sample_that_was_not_read_makes_its_bound_wider() -> None:
 def test_the_share_lost_is_shown_between_its_bounds() -> None:
     finding = found(sampled(0.5, *FOLLOWED[:3]), "at most 5 % lost, 95 % confident")
     assert finding.measured is not None
-    n = len(sampled(0.5).ledger)
+    n = len(sampled(0.5).readbacks)
     assert finding.measured.value == pytest.approx(3 / n)
     assert finding.measured.low is not None
     assert finding.measured.high is not None
@@ -551,7 +551,7 @@ def test_the_longest_for_which_any_was_missing_is_told() -> None:
 
 
 def test_the_wording_proposed_is_a_round_figure() -> None:
-    n = len(sampled(0.5).ledger)
+    n = len(sampled(0.5).readbacks)
     assert 0.02 < share_at_most(0, n, 0.95) < 0.03
     assert "`durability: at most 3 % lost, 95 % confident`" in found(sampled(0.5)).because
     assert share_at_most(1, n, 0.95) < 0.04

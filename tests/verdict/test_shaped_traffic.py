@@ -33,6 +33,10 @@ def doubled() -> Day:
             for c in second.cells
         )
         day.seconds[offset] = dataclasses.replace(second, planned=2 * second.planned, cells=cells)
+    for entry in [e for e in day.ledger if e.planned_t >= T0 + DOUBLE_FROM]:
+        day.ledger.append(dataclasses.replace(entry, object=f"{entry.object}-2"))
+        if entry.object in day.readbacks:
+            day.read_back(f"{entry.object}-2", "present")
     planned = RATE * DOUBLE_FROM + 2 * RATE * (LAST - DOUBLE_FROM)
     day.tally_end = {"planned": planned, "sent": planned, "not_sent": 0, "in_flight": 0}
     return day
