@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from harness.plan.rates import Curve, constant
 from harness.plan.recording import Recording
@@ -369,27 +369,8 @@ Objective: TypeAlias = (
     | Mttr
     | Mtbf
 )
-OBJECTIVES: tuple[type[Any], ...] = (
-    Alert,
-    NoOtherAlert,
-    Availability,
-    ErrorRate,
-    Latency,
-    Throughput,
-    ErrorBudget,
-    BurnRate,
-    Recovery,
-    Failover,
-    Failback,
-    Durability,
-    Agreement,
-    Canary,
-    BlueGreen,
-    RollingUpdate,
-    Regression,
-    Mttr,
-    Mtbf,
-)
+#: Every kind there is.
+OBJECTIVES: tuple[type[Any], ...] = get_args(Objective)
 
 
 @dataclass(frozen=True)
