@@ -104,9 +104,13 @@ def _count(value: Any, what: str) -> int:
 def _histogram(value: Any) -> dict[int, int]:
     if not isinstance(value, Mapping):
         raise _Bad("a histogram is not a mapping")
-    if not all(_INDEX.fullmatch(str(key)) for key in value):
-        raise _Bad("a histogram has a key that is no index")
-    return {int(key): _count(n, "bucket") for key, n in value.items()}
+    found = {}
+    for key, n in value.items():
+        if not _INDEX.fullmatch(key):
+            raise _Bad("a histogram has a key that is no index")
+        # A plain number is looked at here: of each cell there are many.
+        found[int(key)] = n if type(n) is int and n >= 0 else _count(n, "bucket")
+    return found
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def exposure(case: Case, course: Course) -> Exposure:
     if not counters.keys() & old:
         return Exposure(why_not=f"{SERIES}: no pod of {course.subject} in it")
     instants = sorted({t for points in counters.values() for t in points})
-    found = Exposure()
+    found, stable = Exposure(), 0.0
     for a, b in itertools.pairwise(instants):
         if not course.from_t <= b <= until_t:
             continue
@@ -66,10 +66,14 @@ def exposure(case: Case, course: Course) -> Exposure:
         if any(math.isnan(value) for value in grown.values()):
             return Exposure(why_not=f"{SERIES}: not a number")
         served = sum(value for pod, value in grown.items() if pod in new)
+        stable += sum(value for pod, value in grown.items() if pod in old)
         # What a range query gives for an instant was scraped up to an interval before it.
         spread_s = (ahead.high_s - ahead.low_s) / 2
         span = (a - series.step_s - spread_s, b + spread_s)
         found = _with(found, course, span, served, sum(grown.values()))
+    if not stable:
+        # It serves until some users at least are sent to the other: these counters stand still.
+        return Exposure(why_not=f"{SERIES}: no request to the version before was counted")
     return found
 
 

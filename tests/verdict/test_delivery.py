@@ -230,6 +230,7 @@ def test_a_delivery_nobody_saw_did_not_land() -> None:
         lambda day: [points.pop(t) for points in day.points.values() for t in range(30, 35)],
         lambda day: [points.pop(t, 0) for points in day.points.values() for t in range(-3, 21)],
         lambda day: [day.points.pop(pod) for pod in OLD_PODS],
+        lambda day: [points.update(dict.fromkeys(points, "47")) for points in day.points.values()],
         lambda day: day.points.pop(NEW_PODS[0]),
     ],
 )
