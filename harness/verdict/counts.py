@@ -176,8 +176,10 @@ class BySecond:
         """Counts of one second, all zero when nothing is recorded."""
         return self._one.get(second) or add((), 0)
 
-    def over(self, seconds: Iterable[int]) -> Counts:
-        """Counts of some seconds together."""
+    def over(self, seconds: Collection[int]) -> Counts:
+        """Counts of some seconds together; of however many nothing is recorded."""
+        if len(seconds) > len(self._one):
+            seconds = [second for second in self.seconds() if second in seconds]
         cells: list[TallyCell] = []
         planned = 0
         for second in seconds:

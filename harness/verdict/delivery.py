@@ -310,27 +310,27 @@ def _switched(
 
 def _none_failed(case: Case, phase: str, landed: Landing) -> Finding:
     """Not one request failed from the delivery until it was taken back."""
+
+    def finding(outcome: Outcome, because: str, measured: Measured | None = None) -> Finding:
+        required = "no request fails while users are switched"
+        return Finding(
+            "no request failed", phase, outcome, measured, required, because, ("tallies/",)
+        )
+
     until_t = case.undo_start(landed.fault) or landed.high
+    if not landed.landed:
+        return finding(Outcome.UNKNOWN, landed.why_not)
     counts = case.by_second.over(range(math.floor(landed.low), math.floor(until_t)))
+    if not counts.planned:
+        return finding(Outcome.UNKNOWN, "no arrivals")
     failed = counts.failed + counts.unsure
     high = failed + counts.either_way
     errors = [f"{e} × {n}" for e, n in counts.by(lambda cell: cell.error).items() if e]
     because = f"{failed} of {counts.planned} arrivals failed"
     because += f" ({', '.join(errors[:3])})" if failed else ""
+    because += f"; of {high - failed} it is not known" if high > failed else ""
     outcome = Outcome.FAIL if failed else Outcome.UNKNOWN if high else Outcome.PASS
-    if not landed.landed or not counts.planned:
-        outcome, because = Outcome.UNKNOWN, landed.why_not or "no arrivals"
-    elif high > failed:
-        because += f"; of {high - failed} it is not known"
-    return Finding(
-        "no request failed",
-        phase,
-        outcome,
-        Measured(failed, failed, high, "requests"),
-        "no request fails while users are switched",
-        because,
-        ("tallies/",),
-    )
+    return finding(outcome, because, Measured(failed, failed, high, "requests"))
 
 
 # ---- rolling update ------------------------------------------------------------------------------

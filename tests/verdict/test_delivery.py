@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.verdict import Finding, Outcome, Verdict, judge
+from harness.verdict.case import Case
 from harness.verdict.rollouts import TRANSITIONS, State, state_of
 from tests.verdict.deliveries import (
     DEPLOYMENT,
@@ -369,3 +370,21 @@ def test_a_sighting_is_one_state_or_cannot_be_read(value: Any, state: State | No
 def test_the_findings_name_the_rollout() -> None:
     found = of(judged(Delivery(), WITHDRAWN), WITHDRAWN)
     assert dataclasses.asdict(found)["because"].startswith("rollout:us-east-1a/gateway: ")
+
+
+def test_of_a_switch_that_was_never_made_nothing_is_said_and_at_once() -> None:
+    day = Delivery(course=blue_green(), weights={31: 100.0, 60: 0.0})
+    events = [event for event in day._events() if event[2] != "fault.made"]
+    day._events = lambda: iter(events)  # type: ignore[method-assign]
+    found = says(judged(day, SWITCHED), "no request failed", UNKNOWN, "never landed")
+    assert found.measured is None
+
+
+def test_counts_over_all_time_are_those_of_the_seconds_that_are_known() -> None:
+    case = Case(plan(WITHDRAWN), Delivery().evidence())
+    seconds = case.by_second.seconds()
+    ever = case.by_second.over(range(10**12))
+    assert ever == case.by_second.over(seconds)
+    assert ever.planned == 100 * len(seconds)
+    some = case.by_second.over(range(seconds[10], 10**12))
+    assert some.planned == 100 * (len(seconds) - 10)
