@@ -23,6 +23,8 @@ from harness.verdict.counts import BySecond, Counts
 #: Heartbeats come every 5 s; an observer silent for three of them was not looking.
 BEAT_SILENCE_S = 15.0
 UNKNOWN = "unknown"
+#: What is further from the traffic is no instant of its run, whatever wrote it down.
+_NEAR_S = 3600.0
 #: Observers that are not called as the subjects they watch.
 _OBSERVERS = {"db": "databases"}
 
@@ -79,7 +81,11 @@ class Case:
         """Whole seconds of each phase. A second that two phases share goes to the fault,
         since the fault may have begun in it; else to the later. One that traffic shares with
         nothing (before the first, after the last) goes to nobody."""
-        spans = [span for span in self.evidence.phases if span.end_t is not None]
+        spans = [
+            span
+            for span in self.evidence.phases
+            if span.end_t is not None and self.is_of_this_run(span.start_t, span.end_t)
+        ]
         found: dict[str, range] = {}
         first = math.ceil(spans[0].start_t) if spans else 0
         for index, span in enumerate(spans):
@@ -107,7 +113,24 @@ class Case:
         return self._counts[phase]
 
     def span(self, phase: str) -> PhaseSpan | None:
-        return self.evidence.phase(phase)
+        """The phase as it ran; None when it did not, or at no time of this run."""
+        found = self.evidence.phase(phase)
+        if found is None:
+            return None
+        ends = found.start_t if found.end_t is None else found.end_t
+        return found if self.is_of_this_run(found.start_t, ends) else None
+
+    def is_of_this_run(self, *instants: float) -> bool:
+        """Whether all of them lie within an hour of the seconds in which anything was counted."""
+        low, high = self._near
+        return all(low <= t <= high for t in instants)
+
+    @cached_property
+    def _near(self) -> tuple[float, float]:
+        counted = self.by_second.seconds()
+        if not counted:
+            return -math.inf, math.inf
+        return counted[0] - _NEAR_S, counted[-1] + _NEAR_S
 
     def planned_between(self, phase: str) -> float:
         """Arrivals the schedule says for the seconds of ``phase``."""
@@ -159,6 +182,7 @@ class Case:
             action.undo_start_t
             for action in self.actions(fault)
             if action.undo_start_t is not None and self.scope(fault).kind != "pods"
+            if self.is_of_this_run(action.undo_start_t)
         ]
         if starts:
             return min(starts)

@@ -166,11 +166,11 @@ class BySecond:
                 at = second.second
                 self._planned[at] = self._planned.get(at, 0) + second.planned
                 self._cells.setdefault(at, []).extend(second.cells)
-        self._one = {at: add(self._cells[at], self._planned[at]) for at in self._planned}
+        self._one = {at: add(self._cells[at], self._planned[at]) for at in sorted(self._planned)}
 
     def seconds(self) -> list[int]:
         """Every second of which anything is recorded, ascending."""
-        return sorted(self._one)
+        return list(self._one)
 
     def at(self, second: int) -> Counts:
         """Counts of one second, all zero when nothing is recorded."""

@@ -48,6 +48,8 @@ def landing(case: Case, fault: str) -> Landing:
     low, high = first.call_start_t or 0.0, first.call_end_t or 0.0
     why_not = ""
     seen_by: tuple[str, ...] = ()
+    if not case.is_of_this_run(low, high):
+        return Landing(fault, 0.0, 0.0, (), f"{NEVER_LANDED} at a time of this run")
     if len(made) < len(actions):
         why_not = f"{NEVER_LANDED} whole: {len(actions) - len(made)} of its actions were not made"
     elif any(action.holds is None for action in actions):

@@ -83,7 +83,8 @@ def _fault_gaps(case: Case) -> Iterable[Gap]:
         if not case.actions(fault.name):
             yield Gap(f"chaos/{fault.name}", "fault.start", phase, f"no record of {fault.name}")
         for action in case.actions(fault.name):
-            if action.undo and (action.undo_start_t is None or action.undo_done_t is None):
+            instants = [t for t in (action.undo_start_t, action.undo_done_t) if t is not None]
+            if action.undo and (len(instants) < 2 or not case.is_of_this_run(*instants)):
                 detail = f"no whole record of the undo of {action.action}"
                 yield Gap(f"chaos/{fault.name}", "undo", phase, detail)
 

@@ -427,3 +427,17 @@ def test_a_standby_that_served_before_the_fault_is_no_failover() -> None:
     day = Day(dns_fails_over=False)
     day.say("load/w0", 30.0, "mark.region", **{"from": "us-east-1", "to": WEST})
     ends(judged(day), FAIL, 99, f"no success was ever served by {WEST}")
+
+
+@pytest.mark.parametrize("t", [0.0, 5e9])
+@pytest.mark.parametrize("kind", ["phase.start", "phase.end", "fault.made", "undo.start"])
+def test_an_instant_that_is_none_of_the_run_is_told_at_once_and_never_passes(
+    kind: str, t: float
+) -> None:
+    """The seconds between it and the run would take the judge minutes."""
+    day = Day()
+    index = next(i for i, e in enumerate(day.events) if e.kind == kind and "region" in str(e.data))
+    event = day.events[index]
+    data = {**event.data, **{k: t for k in event.data if k.startswith("call_")}}
+    day.events[index] = dataclasses.replace(event, t=t, data=data)
+    assert judge(plan(), day.evidence()).outcome is not Outcome.PASS
