@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 from harness.chaos import http
 from harness.chaos import session as sessions
 from harness.chaos.registry import Reach
 from harness.errors import Refused
-from harness.target import connect
+from harness.target import connect, rollouts
+from harness.target.kube import get_json
 from harness.target.model import Target
 
 logger = logging.getLogger("chaostoolkit")
@@ -52,26 +55,41 @@ def served_by(region: str, timeout_s: float = 2.0) -> bool:
     return headers is not None and headers.get(REGION_HEADER, region) == region
 
 
-def deployment_ready(cluster: str, app: str) -> bool:
-    """Whether every Deployment selecting ``app=APP`` has all its replicas ready.
+def app_ready(cluster: str, app: str) -> bool:
+    """Whether every Deployment and Rollout selecting ``app=APP`` has all its replicas ready.
 
     Raises Refused if there is none, or none wants a replica: nothing was seen, then.
     """
-    from kubernetes.client import AppsV1Api
-
     reach: Reach = sessions.current().reach
     namespace = reach.target.namespace
     found = [
-        deployment
-        for deployment in AppsV1Api(reach.kubernetes(cluster))
-        .list_namespaced_deployment(namespace)
-        .items
-        if (deployment.spec.selector.match_labels or {}).get("app") == app
+        item
+        for item in _delivered(reach, cluster, namespace)
+        if ((item["spec"].get("selector") or {}).get("matchLabels") or {}).get("app") == app
     ]
-    wanted = sum(d.spec.replicas or 0 for d in found)
-    if wanted == 0:
-        raise Refused(f"no Deployment of {cluster}/{namespace} wants a pod with app={app}")
-    return all((d.status.ready_replicas or 0) >= (d.spec.replicas or 0) for d in found)
+    if sum(item["spec"].get("replicas", 1) for item in found) == 0:
+        raise Refused(
+            f"no Deployment and no Rollout of {cluster}/{namespace} wants a pod with app={app}",
+            hint="check cluster and app",
+        )
+    return all(
+        (item.get("status") or {}).get("readyReplicas", 0) >= item["spec"].get("replicas", 1)
+        for item in found
+    )
+
+
+def _delivered(reach: Reach, cluster: str, namespace: str) -> Iterator[dict[str, Any]]:
+    """All that keeps replicas of a version: Deployments and, where they are known, Rollouts."""
+    from kubernetes.client.exceptions import ApiException
+
+    client = reach.kubernetes(cluster)
+    yield from get_json(client, f"/apis/apps/v1/namespaces/{namespace}/deployments")["items"]
+    try:
+        yield from get_json(client, rollouts.path(namespace))["items"]
+    except ApiException as error:
+        # Argo Rollouts is not installed there.
+        if error.status != 404:
+            raise
 
 
 def prometheus_value(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.chaos import probes
 from harness.chaos import session as sessions
 from harness.chaos.actions import delivery
 from harness.chaos.actions.undo import undo_all
@@ -131,6 +132,22 @@ def test_a_version_that_is_being_tried_is_taken_back(kube: LabCluster, session: 
     back = seen(kube, subject)
     assert (back["current"], back["stable"], back["weight"]) == (old["stable"], old["stable"], 0)
     wait_until(lambda: list(seen(kube, subject)["pods"]) == [old["stable"]])
+
+
+def test_an_app_is_ready_whatever_keeps_its_replicas(kube: LabCluster, session: Session) -> None:
+    wait_until(lambda: probes.app_ready(A, "gateway") and probes.app_ready(A, "file"))
+    # Of these nobody answers the readiness probe.
+    kube.apply(deployment("image", 1))
+    never_ready = deployment("auth", 1)["spec"]
+    services = {"stableService": "auth", "canaryService": "auth-canary"}
+    auth = rollout("auth", {"canary": {**CANARY, **services, "steps": [{"pause": {}}]}})
+    auth["spec"]["template"] = never_ready["template"]
+    kube.apply(auth)
+    wait_until(lambda: seen(kube, f"deployment:{A}/image")["wanted"] == 1)
+    assert not probes.app_ready(A, "image")
+    assert not probes.app_ready(A, "auth")
+    with pytest.raises(Refused, match="no Deployment and no Rollout of us-east-1a/"):
+        probes.app_ready(A, "gatewa")
 
 
 def at_weight(kube: LabCluster, subject: str, weight: float) -> dict[str, Any] | None:
