@@ -15,11 +15,16 @@ BENCH  ?=
 gameday: $(VENV)/.lab  ## run the whole game day on the lab
 	@$(BIN)/harness run $(PLAN) --target lab $(if $(RATE),--rate $(RATE)) $(if $(DEFECT),--defect $(DEFECT))
 
+# Tests that only compute, beside those that mostly wait: for a whole lab, or for parts of it.
+PURE := $(wildcard $(addprefix tests/,docs evidence history plan report runs selftest verdict))
+
 test: $(VENV)/.dev lint  ## everything that must hold, in under ten minutes
-	@# Two at a time: those that need a whole lab mostly wait for it.
-	@mkdir -p build; $(BIN)/python -m pytest -m "not lab" > build/test-parts.log 2>&1 & parts=$$!; \
+	@mkdir -p build; \
+	nice -n 5 $(BIN)/python -m pytest -m "not lab" $(PURE) > build/test-pure.log 2>&1 & pure=$$!; \
+	$(BIN)/python -m pytest -m "not lab" $(PURE:%=--ignore=%) > build/test-parts.log 2>&1 & parts=$$!; \
 	$(BIN)/python -m pytest -m lab; lab=$$?; \
-	wait $$parts; parts=$$?; cat build/test-parts.log; exit $$((lab | parts))
+	wait $$pure; pure=$$?; wait $$parts; parts=$$?; \
+	cat build/test-pure.log build/test-parts.log; exit $$((lab | pure | parts))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
