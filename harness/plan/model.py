@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
+from harness.plan.guards import Guard
 from harness.plan.rates import Curve, constant
 from harness.plan.recording import Recording
 from harness.plan.selector import Selector, parse_selector
@@ -377,7 +378,8 @@ OBJECTIVES: tuple[type[Any], ...] = get_args(Objective)
 class Plan:
     """A game day.
 
-    ``file``, ``text`` and ``sha256`` are the document it was read from. ``recorded`` holds
+    ``guards`` are what stops it before its end. ``file``, ``text`` and ``sha256`` are the
+    document it was read from. ``recorded`` holds
     what was learnt when the run began (``target_description``, ``expected``, ``versions``…):
     top-level keys of ``plan.json`` that are not part of the plan itself.
     """
@@ -394,6 +396,7 @@ class Plan:
     file: str
     text: str
     sha256: str
+    guards: tuple[Guard, ...] = ()
     recorded: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -460,6 +463,9 @@ class Plan:
         own = {key: _plain(getattr(self, key)) for key in sorted(_OWN_KEYS)}
         own["traffic"] = self.traffic.to_json()
         own["objectives"] = [{"kind": o.kind, **_plain(o)} for o in self.objectives]
+        own["guards"] = [guard.to_json() for guard in self.guards]
+        if not self.guards:
+            del own["guards"]
         return {**own, **_plain(dict(self.recorded))}
 
     @classmethod
@@ -486,6 +492,7 @@ class Plan:
             file=str(document["file"]),
             text=str(document["text"]),
             sha256=str(document["sha256"]),
+            guards=tuple(Guard(**guard) for guard in document.get("guards", ())),
             recorded={key: value for key, value in document.items() if key not in _OWN_KEYS},
         )
 

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
 
 from harness.errors import PlanInvalid, Where
 from harness.plan.behaviour import Behaviour
+from harness.plan.experiment import Experiment, read_experiment
+from harness.plan.guard_reader import read_guards
 from harness.plan.k6 import is_threshold, operation_of, parse_threshold
 from harness.plan.logfile import METHODS, SAFE, recording_of
 from harness.plan.model import (
@@ -90,10 +89,11 @@ class _Reader:
         root = self._root()
         root.only(
             ("version", "name", "description", "target", "traffic", "baseline", "faults",
-             "cool_down", "objectives"),
+             "cool_down", "objectives", "stop_when"),
             ("version", "name", "target", "traffic", "baseline", "objectives"),
         )  # fmt: skip
         version = root.get("version", _version)
+        self.experiments: dict[str, Experiment] = {}
         faults = self._faults(root) if "faults" in root.data else ()
         baseline_s = root.get("baseline", duration_s)
         cool_down_s = root.get("cool_down", duration_s) if "cool_down" in root.data else 0.0
@@ -118,7 +118,8 @@ class _Reader:
         objectives = tuple(found for node in entries for found in self._objectives(node, draft))
         if not objectives:
             fail("a plan without objectives decides nothing", "add one", root.where("objectives"))
-        return Plan(**{**draft.__dict__, "objectives": objectives})
+        guards = tuple(read_guards(root, self.experiments)) if "stop_when" in root.data else ()
+        return replace(draft, objectives=objectives, guards=guards)
 
     def _root(self) -> Node:
         found = load_yaml(self.text, self.file)
@@ -232,15 +233,16 @@ class _Reader:
             if name in [fault.name for fault in faults]:
                 fail(f"two faults are called {name!r}", "rename one", node.where("name"))
             experiment = self._file(node, "experiment")
-            title, sha256 = self._experiment(Path(experiment), node)
+            found = read_experiment(Path(experiment), node.where("experiment"))
+            self.experiments[name] = found
             faults.append(
                 Fault(
                     name=name,
                     experiment=experiment,
                     hold_s=node.get("hold", duration_s),
                     recovery_s=node.get("recovery", duration_s),
-                    title=title,
-                    sha256=sha256,
+                    title=found.title,
+                    sha256=found.sha256,
                 )
             )
         return tuple(faults)
@@ -257,24 +259,6 @@ class _Reader:
         close = difflib.get_close_matches(named.name, siblings, n=1)
         hint = f"did you mean {named.parent / close[0]}?" if close else "check the path"
         raise PlanInvalid(f"there is no file {named}", hint=hint, where=node.where(key))
-
-    def _experiment(self, path: Path, node: Node) -> tuple[str, str]:
-        """Title and SHA-256 of a Chaos Toolkit file; only its form is checked here."""
-        raw = path.read_bytes()
-        where = node.where("experiment")
-        try:
-            if path.suffix in (".yaml", ".yml"):
-                document = YAML(typ="safe", pure=True).load(raw)
-            else:
-                document = json.loads(raw)
-        except json.JSONDecodeError as error:
-            place = Where(relative(path), error.lineno, error.colno)
-            raise PlanInvalid(f"not JSON: {error.msg}", hint="fix it", where=place) from error
-        except (YAMLError, UnicodeDecodeError) as error:
-            raise PlanInvalid(f"{path} is not readable: {error}", where=where) from error
-        if not isinstance(document, Mapping) or "method" not in document:
-            fail(f"{path} is no experiment: it has no method", "chaos validate FILE", where)
-        return str(document.get("title", "")), hashlib.sha256(raw).hexdigest()
 
     def _objectives(self, node: Node, plan: Plan) -> Iterator[Objective]:
         """What one entry says: one objective, or those of k6's thresholds or of an SLO file."""
