@@ -9,7 +9,7 @@ DEFECT ?=
 PLAN   ?= experiments/gamedays/lab.yaml
 BENCH  ?=
 
-.PHONY: gameday test bench selftest fuzz lint mutants tampering clean setup
+.PHONY: gameday test bench selftest fuzz lint mutants tampering trips clean setup
 .DEFAULT_GOAL := gameday
 
 gameday: $(VENV)/.lab  ## run the whole game day on the lab
@@ -49,6 +49,10 @@ mutants: $(VENV)/.dev  ## is every decision of the judge noticed by a test? (doc
 
 tampering: $(VENV)/.dev  ## every value of a passing run changed in turn, not a sample: an hour
 	HARNESS_TAMPER_ALL=yes $(BIN)/python -m pytest --timeout 7200 tests/verdict/test_tampering_values.py
+
+TRIPS ?= 100
+trips: $(VENV)/.dev  ## from a breach Prometheus shows to the undo: p99 of many trips; six minutes
+	HARNESS_TRIPS=$(TRIPS) $(BIN)/python -m pytest -s --timeout 3600 tests/chaos/test_guards.py -k breach_in_prometheus
 
 setup: $(VENV)/.dev
 

@@ -13,7 +13,7 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +22,9 @@ from types import FrameType
 from typing import Any, Protocol
 
 from harness import __version__
+from harness.chaos.conditions import checks_of, stop_files
 from harness.chaos.driver import ChaosDriver
+from harness.chaos.guards import Guards, start_guards
 from harness.chaos.recover import recover
 from harness.chaos.undo import open_records, read_records
 from harness.chaos.watchdog import WatchdogHandle, start_watchdog
@@ -109,8 +111,10 @@ class Conductor:
         progress: Progress,
         kill_load_after_s: float | None = None,
         listen: tuple[str, int] | None = None,
+        kill_switches: Sequence[Path] = (),
     ) -> None:
-        """``listen`` (address, port): the generators are Locust workers that connect to it."""
+        """``listen`` (address, port): the generators are Locust workers that connect to it.
+        ``kill_switches``: files that stop the run as soon as they are there, beside its own."""
         self.plan = plan
         self.target = target
         self.run_dir = run_dir
@@ -119,6 +123,9 @@ class Conductor:
         self._progress = progress
         self._kill_load_after_s = kill_load_after_s
         self._listen = listen
+        self._kill_switches = tuple(kill_switches)
+        self._stop_conditions = (*stop_files(run_dir, self._kill_switches), *plan.guards)
+        self._guards: Guards | None = None
         self._stop = threading.Event()
         self._stop_reason: str | None = None
         self._load = LoadDriver(clock)
@@ -169,7 +176,11 @@ class Conductor:
 
     def _refuse_or_go(self) -> None:
         checks = settled(
-            lambda: preflight(self.target, edge=self.plan.traffic.entry == "edge"),
+            lambda: preflight(
+                self.target,
+                edge=self.plan.traffic.entry == "edge",
+                more=checks_of(self._stop_conditions, self.plan, self.target),
+            ),
             self._clock,
             lambda wrong: self._progress.note(
                 "preflight: waiting for " + "; ".join(f"{c.name}: {c.detail}" for c in wrong)
@@ -205,6 +216,14 @@ class Conductor:
             receivers=self._receivers.names if self._receivers else [],
         )
         self._watchdog = start_watchdog(self.run_dir, [os.getpid()], target_file=self._target_file)
+        self._guards = start_guards(
+            self.run_dir,
+            self._stop_conditions,
+            target_file=self._target_file,
+            on_trip=lambda trip: self.stop(trip.reason),
+            clock=self._clock,
+            others=self._kill_switches,
+        )
         if self._receivers is not None:
             self._receivers.start()
         self._watch.start()
@@ -235,6 +254,8 @@ class Conductor:
     def _phases(self, journal: Journal) -> None:
         phases = self.plan.phases
         for index, phase in enumerate(phases):
+            if phase.kind != "baseline" and self._guards is not None and not self._stop.is_set():
+                self._guards.arm()
             if self._stop.is_set():
                 return
             self._progress.phase(phase, index, len(phases))
@@ -325,7 +346,7 @@ class Conductor:
         at the end.
         """
         errors: list[BaseException] = []
-        steps: list[Callable[[], None]] = [self._undo, self._drain]
+        steps: list[Callable[[], None]] = [self._undo, self._end_guards, self._drain]
         if self._stop_reason is None and self._prepared:
             steps += [self._read_back]
         steps += [self._end_watch, self._fetch_series]
@@ -354,6 +375,12 @@ class Conductor:
         if open_records(self.run_dir):
             self._progress.note("undoing what is still in place")
             recover(self.run_dir, clock=self._clock).raise_if_incomplete()
+
+    def _end_guards(self) -> None:
+        if self._guards is not None:
+            self._guards.close()
+        if self._stop_reason is not None:
+            self._progress.note(f"stopped: {self._stop_reason}")
 
     def _drain(self) -> None:
         self._progress.note("traffic: draining")

@@ -75,6 +75,13 @@ _runs_option = click.option(
     show_default=True,
     help="Where run folders go.",
 )
+_stop_file_option = click.option(
+    "--stop-file",
+    envvar="HARNESS_STOP_FILE",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A kill switch: the run stops as soon as FILE is there (as by STOP in its folder).",
+)
 
 
 @click.command()
@@ -84,6 +91,7 @@ _runs_option = click.option(
 @_entry_option
 @_defect_option
 @_runs_option
+@_stop_file_option
 @click.option(
     "--listen",
     metavar="HOST:PORT",
@@ -97,13 +105,14 @@ def run(
     entry: Entry | None,
     defect: str | None,
     runs_root: Path,
+    stop_file: Path | None,
     listen: tuple[str, int] | None,
 ) -> int:
     """Run the game day PLAN, judge it, and write its report."""
     from harness.plan.reader import read_plan
 
     plan = read_plan(plan_file, rate=_rate(rate))
-    return _carry_out(plan, target_name, _Asked(rate, entry, defect, listen), runs_root)
+    return _carry_out(plan, target_name, _Asked(rate, entry, defect, listen, stop_file), runs_root)
 
 
 @click.command()
@@ -127,6 +136,7 @@ def run(
 @_entry_option
 @_defect_option
 @_runs_option
+@_stop_file_option
 def experiment(
     experiment_file: Path,
     hold: float,
@@ -136,6 +146,7 @@ def experiment(
     entry: Entry | None,
     defect: str | None,
     runs_root: Path,
+    stop_file: Path | None,
 ) -> int:
     """Run one Chaos Toolkit experiment FILE under traffic, with a verdict."""
     from harness.plan import plan_for_experiment
@@ -148,7 +159,9 @@ def experiment(
         recovery_s=recovery,
         scrape_interval_s=_scrape_interval_s(target_name),
     )
-    return _carry_out(plan, target_name, _Asked(rate, entry, defect), runs_root)
+    return _carry_out(
+        plan, target_name, _Asked(rate, entry, defect, stop_file=stop_file), runs_root
+    )
 
 
 @click.command()
@@ -191,6 +204,7 @@ def experiment(
 @_entry_option
 @_defect_option
 @_runs_option
+@_stop_file_option
 def load(
     locustfile: Path | None,
     duration: float,
@@ -206,6 +220,7 @@ def load(
     entry: Entry | None,
     defect: str | None,
     runs_root: Path,
+    stop_file: Path | None,
 ) -> int:
     """Send traffic without any fault.
 
@@ -244,7 +259,9 @@ def load(
         target=_names(target_name),
         scrape_interval_s=_scrape_interval_s(target_name),
     )
-    return _carry_out(plan, target_name, _Asked(rate, entry, defect), runs_root)
+    return _carry_out(
+        plan, target_name, _Asked(rate, entry, defect, stop_file=stop_file), runs_root
+    )
 
 
 @click.command()
@@ -269,12 +286,14 @@ def check(plan_file: Path, target_name: str, rate: str | None, entry: Entry | No
     if target is None:
         click.echo("\nno lab is up, so only the plan was checked; `harness lab up` starts one")
         return ExitStatus.PASS
+    from harness.chaos.conditions import checks_of
     from harness.target.expected import expected
     from harness.target.preflight import preflight
 
     _same_names(plan, target)
     showing.expected(expected(target), target)
-    checks = preflight(target, edge=plan.traffic.entry == "edge")
+    more = checks_of(plan.guards, plan, target)
+    checks = preflight(target, edge=plan.traffic.entry == "edge", more=more)
     showing.checks(checks)
     return ExitStatus.PASS if all(c.ok is True for c in checks) else ExitStatus.REFUSED
 
@@ -337,6 +356,7 @@ class _Asked(NamedTuple):
     entry: Entry | None = None
     defect: str | None = None
     listen: tuple[str, int] | None = None
+    stop_file: Path | None = None
 
 
 def _entering(plan: Plan, target: Target, asked: _Asked) -> Plan:
@@ -376,6 +396,7 @@ def _carry_out(plan: Plan, target_name: str, asked: _Asked, runs_root: Path) -> 
                 progress=shown,
                 kill_load_after_s=kill_load_after_s,
                 listen=asked.listen,
+                kill_switches=[asked.stop_file] if asked.stop_file else [],
             ).run()
     read_plan, verdict = _judge(run_dir, keep_in=runs_root)
     _write_reports(run_dir)

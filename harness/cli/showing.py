@@ -44,6 +44,10 @@ def plan(plan: Plan) -> None:
     for objective in plan.objectives:
         places = getattr(objective, "phases", None) or getattr(objective, "faults", ())
         click.echo(f"  {objective.text}  ({', '.join(places) or 'by what was before'})")
+    if plan.guards:
+        click.echo("stops when:")
+    for guard in plan.guards:
+        click.echo(f"  {guard.text}  (or no data for {guard.no_data_s:g} s)")
 
 
 def workers(plan: Plan, needed: Need) -> None:

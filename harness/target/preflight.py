@@ -57,10 +57,16 @@ class Check:
     hint: str = ""
 
 
-def preflight(target: Target, clock: Clock | None = None, *, edge: bool = False) -> list[Check]:
+def preflight(
+    target: Target,
+    clock: Clock | None = None,
+    *,
+    edge: bool = False,
+    more: Mapping[str, Callable[[], Finding]] | None = None,
+) -> list[Check]:
     """Look at ``target`` without touching it; takes at most :data:`TOTAL_DEADLINE_S`.
 
-    ``edge``: traffic will enter there, so it must answer too.
+    ``edge``: traffic will enter there, so it must answer too. ``more``: checks of others, by name.
 
     Never raises; in a fixed order. A check's ``ok`` is None when there was no answer.
     """
@@ -68,6 +74,7 @@ def preflight(target: Target, clock: Clock | None = None, *, edge: bool = False)
     if edge and target.edge_url:
         at = target.edge_url
         checks["edge"] = lambda: _answers(target, at)
+    checks |= more or {}
     results: dict[str, Check] = {}
     left = threading.Semaphore(0)
 

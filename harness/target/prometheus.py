@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 from prometheus_api_client import PrometheusConnect
@@ -47,6 +47,9 @@ _HINTS = {
     "timeout": "is Prometheus overloaded or cut off?",
     "bad-answer": "is prometheus_url really a Prometheus?",
 }
+#: What a metric's name may have behind the one its type is declared for.
+_SUFFIXES = ("", "_total", "_bucket", "_sum", "_count", "_created")
+T = TypeVar("T")
 _local = threading.local()
 
 
@@ -149,6 +152,33 @@ class PrometheusReader:
         if selector:
             self._check_scraped(selector, query)
         return samples
+
+    def values(self, query: str) -> tuple[Sample, ...]:
+        """Every series of ``query``, each finite, none if there is none; how old the samples
+        behind it are is not looked at (see :meth:`newest_t`)."""
+        return self._ask(query)
+
+    def newest_t(self, selector: str) -> float | None:
+        """When the newest sample of ``selector`` was scraped (wall seconds); None: no sample."""
+        return max((s.value for s in self._ask(f"timestamp({selector})")), default=None)
+
+    def metric_names(self) -> frozenset[str]:
+        """Every metric that Prometheus has, or that its targets say they have, or its rules make.
+
+        A counter with labels of which none was counted yet is known by its metadata alone.
+        """
+        data = self._data_of("label/__name__/values", list)
+        described = self._data_of("metadata", dict)
+        groups = self._data_of("rules?type=record", dict).get("groups", ())
+        recorded = {str(rule["name"]) for group in groups for rule in group["rules"]}
+        suffixed = {f"{name}{suffix}" for name in described for suffix in _SUFFIXES}
+        return frozenset({*map(str, data), *suffixed, *recorded, "ALERTS", "ALERTS_FOR_STATE"})
+
+    def _data_of(self, path: str, form: type[T]) -> T:
+        body = self._fetch(lambda: self._session.get(f"{self._url}/api/v1/{path}"), path)
+        if not isinstance(body.get("data"), form):
+            raise PrometheusGap("bad-answer", f"no {form.__name__} of data", path)
+        return body["data"]
 
     def range(self, query: str, start: float, end: float, step_s: float) -> RangeAnswer:
         """Values of ``query`` from ``start`` to ``end`` (wall seconds, ms kept).

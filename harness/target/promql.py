@@ -13,7 +13,8 @@ _TOKEN = re.compile(
     r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)
       | (?P<comment>\#[^\n]*)
       | (?P<range>\[[^\]]*\])
-      | (?P<number>0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][+-]?\d+|(?:ms|[smhdwy])(?:\d+(?:ms|[smhdwy]))*)?|\.\d+)
+      | (?P<number>0[xX][0-9a-fA-F]+
+          |\d+(?:\.\d+)?(?:[eE][+-]?\d+|(?:ms|[smhdwy])(?:\d+(?:ms|[smhdwy]))*)?|\.\d+)
       | (?P<name>[A-Za-z_:][\w:]*)
       | (?P<other>\S)""",
     re.VERBOSE,

@@ -40,6 +40,7 @@ def all_gaps(case: Case) -> tuple[Gap, ...]:
         *step_gaps(case),
         *_readback_gaps(case),
         *_receiver_gaps(case),
+        *_guard_gaps(case),
     )
 
 
@@ -87,6 +88,20 @@ def _fault_gaps(case: Case) -> Iterable[Gap]:
             if action.undo and (len(instants) < 2 or not case.is_of_this_run(*instants)):
                 detail = f"no whole record of the undo of {action.action}"
                 yield Gap(f"chaos/{fault.name}", "undo", phase, detail)
+
+
+def _guard_gaps(case: Case) -> Iterable[Gap]:
+    """A plan with stop conditions was held to them only if somebody watched to the end."""
+    ends = case.evidence.of_kind("run.end")
+    for trip in case.evidence.of_kind("guard.trip"):
+        if not ends or not ends[-1].text("stopped"):
+            detail = f"{trip.text('condition')} tripped, and the run was not stopped"
+            yield Gap("guards", "guard.trip", None, detail)
+    if not case.plan.guards:
+        return
+    for kind in ("guard.start", "guard.armed", "guard.end"):
+        if not case.evidence.of_kind(kind):
+            yield Gap("guards", kind, None, f"no {kind}: the stop conditions were not watched")
 
 
 def _load_gaps(case: Case) -> Iterable[Gap]:

@@ -158,18 +158,24 @@ def test_the_lab_heals_by_itself_when_the_harness_is_killed(
     assert judged.returncode in (ExitStatus.UNKNOWN, ExitStatus.OBJECTIVE_FAILED)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_undoes_and_says_so(
-    day: Callable[..., Any], lab: Running, number: signal.Signals
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "kill switch"])
+def test_what_stops_a_run_has_its_faults_undone_and_is_told(
+    day: Callable[..., Any], lab: Running, how: str
 ) -> None:
-    process, _ = day("zone", "60s")
+    process, runs = day("zone", "60s")
     until(lambda: handle.status(lab)["cut_off"], 60, "fault in place")
-    process.send_signal(number)
+    if how == "kill switch":
+        (runs / "STOP").touch()
+    else:
+        process.send_signal(signal.Signals[how])
     took = until(lambda: not handle.status(lab)["cut_off"], 10, "undone")
     assert took < 5.0
     told, _ = process.communicate(timeout=60)
     assert process.returncode == ExitStatus.STOPPED, told
-    assert number.name in told
+    reason = f"stop condition file {runs / 'STOP'}" if how == "kill switch" else how
+    for name in ("report.html", "junit.xml", "summary.md"):
+        assert reason in (run_dir(runs) / name).read_text(), name
+    assert f"stopped: {reason}" in told
 
 
 def test_a_pod_day_passes_and_judges_the_same_again(day: Callable[..., Any], repo: Path) -> None:

@@ -21,6 +21,7 @@ from harness.verdict.sufficiency import (
 from tests.verdict.build import LAST, T0, Day, plan
 
 PASS, UNKNOWN = Outcome.PASS, Outcome.UNKNOWN
+KINDS_OF_GUARDS = ("start", "armed", "end")
 
 
 def tallied(evidence: Evidence, **fields: Any) -> Case:
@@ -48,6 +49,25 @@ def test_five_gaps_are_named_and_of_more_how_many(n: int, ends: str) -> None:
     assert finding.outcome is UNKNOWN
     assert finding.measured is not None
     assert finding.measured.value == n
+
+
+def test_stop_conditions_that_nobody_watched_are_a_gap() -> None:
+    condition = "\nstop_when: [{file: /srv/STOP}]\nbaseline:"
+    guarded = plan(("\nbaseline:", condition))
+    day = Day()
+    assert details(Case(plan(), day.evidence())) == []
+    missing = [f"no guard.{k}: the stop conditions were not watched" for k in KINDS_OF_GUARDS]
+    assert details(Case(guarded, day.evidence())) == missing
+    for kind in KINDS_OF_GUARDS:
+        day.say("guards", 0, f"guard.{kind}")
+    assert details(Case(guarded, day.evidence())) == []
+
+
+def test_a_stop_condition_that_tripped_in_a_run_that_went_on_is_a_gap() -> None:
+    for stopped, said in ((None, ["x tripped, and the run was not stopped"]), ("x", [])):
+        day = Day(stopped=stopped)
+        day.say("guards", 5, "guard.trip", condition="x", why="0.7")
+        assert details(Case(plan(), day.evidence())) == said
 
 
 def test_what_was_in_flight_at_the_end_is_accounted_for() -> None:
