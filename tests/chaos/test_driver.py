@@ -69,7 +69,7 @@ def zone_experiment(folder: Path) -> Path:
     experiment = json.loads((ROOT / "experiments/zones/lose-us-east-1a.json").read_text())
     hypothesis = experiment["steady-state-hypothesis"]
     hypothesis["probes"] = [
-        p for p in hypothesis["probes"] if p["provider"]["module"] == "harness.chaos.probes"
+        p for p in hypothesis["probes"] if p["provider"]["func"] == "service_answers"
     ]
     assert hypothesis["probes"]
     path = folder / "zone.json"
