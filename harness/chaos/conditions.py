@@ -86,7 +86,7 @@ def _file(path: Path) -> Seen:
         if not path.parent.is_dir():
             raise NothingHeard(f"there is no folder {path.parent}") from None
         return Seen(False, "not there")
-    return Seen(True, f"{path} is there")
+    return Seen(True, "it is there")
 
 
 class _Prometheus:

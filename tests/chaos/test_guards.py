@@ -112,7 +112,7 @@ def test_a_kill_switch_is_a_file_that_is_there(tmp_path: Path, plan: Plan) -> No
     look = look_of(Guard("file", str(switch), line=0), plan, sample())
     assert not look().breached
     switch.symlink_to("nowhere")
-    assert look() == Seen(True, f"{switch} is there")
+    assert look() == Seen(True, "it is there")
     with pytest.raises(NothingHeard, match="there is no folder"):
         look_of(Guard("file", str(tmp_path / "no/STOP"), line=0), plan, sample())()
 
@@ -217,7 +217,7 @@ def test_before_a_run_no_condition_may_be_breached_and_each_must_be_known(
     switch = tmp_path / "STOP"
     switch.touch()
     assert finding(Guard("file", str(switch), line=0)) == (
-        False, f"{switch} is there", f"rm {switch}",
+        False, "it is there", f"rm {switch}",
     )  # fmt: skip
     assert checks_of([Guard("probe", "p", 1, fault="pod")], plan, prometheus.target) == {}
 
@@ -298,7 +298,7 @@ def test_the_kill_switch_trips_and_is_told(tmp_path: Path, plan: Plan) -> None:
     assert run.tripped.wait(10)
     guards.close()
     (trip,) = run.trips
-    assert trip.reason == f"stop condition file {run.dir}/STOP: {run.dir}/STOP is there"
+    assert trip.reason == f"stop condition file {run.dir}/STOP: it is there"
     kinds = [line["kind"] for line in run.history()]
     assert kinds == ["guard.start", "guard.armed", "guard.trip", "guard.end", "source.end"]
     assert run.history()[2]["condition"] == trip.condition and run.history()[3]["tripped"]
