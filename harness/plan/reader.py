@@ -21,6 +21,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from harness.errors import PlanInvalid, Where
 from harness.plan.behaviour import Behaviour
 from harness.plan.experiment import Experiment, read_experiment
+from harness.plan.functions import check_functions, parameters_of
 from harness.plan.guard_reader import read_guards
 from harness.plan.k6 import is_threshold, operation_of, parse_threshold
 from harness.plan.logfile import METHODS, SAFE, recording_of
@@ -89,11 +90,12 @@ class _Reader:
         root = self._root()
         root.only(
             ("version", "name", "description", "target", "traffic", "baseline", "faults",
-             "cool_down", "objectives", "stop_when"),
+             "cool_down", "objectives", "stop_when", "functions"),
             ("version", "name", "target", "traffic", "baseline", "objectives"),
         )  # fmt: skip
         version = root.get("version", _version)
         self.experiments: dict[str, Experiment] = {}
+        self.functions = tuple(_functions(root))
         faults = self._faults(root) if "faults" in root.data else ()
         baseline_s = root.get("baseline", duration_s)
         cool_down_s = root.get("cool_down", duration_s) if "cool_down" in root.data else 0.0
@@ -234,6 +236,7 @@ class _Reader:
                 fail(f"two faults are called {name!r}", "rename one", node.where("name"))
             experiment = self._file(node, "experiment")
             found = read_experiment(Path(experiment), node.where("experiment"))
+            check_functions(found, self.functions)
             self.experiments[name] = found
             faults.append(
                 Fault(
@@ -478,6 +481,19 @@ def _behaves(name: str, parse: Callable[[object], float]) -> Callable[[object], 
         return found
 
     return checked
+
+
+def _functions(root: Node) -> Iterator[str]:
+    """Functions beside ours that experiments of this plan may call, as ``module.name``."""
+    given = root.data.get("functions", [])
+    if not isinstance(given, CommentedSeq) and given != []:
+        fail("functions must be a list", "write [my.probes.is_empty]", root.where("functions"))
+    for name in given:
+        module, _, function = str(name).rpartition(".")
+        if not module or parameters_of(module, function) is None:
+            hint = "write MODULE.NAME; is it on PYTHONPATH?"
+            fail(f"there is no function {name}", hint, root.where("functions"))
+        yield str(name)
 
 
 def _version(value: object) -> int:
