@@ -16,9 +16,11 @@ from harness.errors import Where
 from harness.plan.guards import MAY_RUN, Guard, GuardKind
 from harness.plan.model import Plan
 from harness.target import connect
+from harness.target.aims import queries_of, unknown_metrics
 from harness.target.model import Target
 from harness.target.preflight import Finding
-from harness.target.promql import metric_names, selectors
+from harness.target.prometheus import PrometheusGap
+from harness.target.promql import selectors
 
 #: Seconds between two looks. AWS allows few calls a second of an account; probes ask much.
 PERIOD_S: dict[GuardKind, float] = {
@@ -103,7 +105,7 @@ class _Prometheus:
         for selector in selectors(self._guard.subject):
             self._require_fresh(selector)
         if not samples:
-            raise NothingHeard("no series")
+            raise PrometheusGap("empty", "no series", self._guard.subject)
         return Seen(False, f"{samples[0].value:g}")
 
     def _require_fresh(self, selector: str) -> None:
@@ -114,10 +116,10 @@ class _Prometheus:
             name = selector.partition("{")[0]
             newest_t = self._reader.newest_t(name) if name else None
         if newest_t is None:
-            raise NothingHeard(f"nothing is scraped for {selector}")
+            raise PrometheusGap("empty", "nothing is scraped", selector)
         age_s = self._clock.wall_s() - newest_t
         if abs(age_s) > self._reader.age_max_s:
-            raise NothingHeard(f"the newest sample of {selector} is {age_s:.1f} s old")
+            raise PrometheusGap("stale", f"the newest sample is {age_s:.1f} s old", selector)
 
 
 class _Aws:
@@ -210,35 +212,39 @@ def checks_of(
 ) -> dict[str, Callable[[], Finding]]:
     """Preflight's checks of the conditions: none may be breached, each must be able to tell.
 
-    A PromQL expression may have no value yet (there is no traffic), if its metrics are known.
-    Probes are asked from the baseline on: they belong to an experiment that is not running.
+    A PromQL expression may have no value yet (there is no traffic), but its metrics must be
+    known, and those that probes of the experiments ask for. Probes are asked from the baseline
+    on: they belong to an experiment that is not running.
     """
-    return {
-        f"stop_when {guard.text}": (lambda g=guard: _finding(g, plan, target))  # type: ignore[misc]
+    checks = {
+        f"stop_when {guard.text}": (lambda g=guard: _finding(g, plan, target))
         for guard in guards
         if guard.kind != "probe"
     }
+    if any(queries_of(plan)):
+        checks["metrics"] = lambda: _metrics(plan, target)
+    return checks
 
 
 def _finding(guard: Guard, plan: Plan, target: Target) -> Finding:
     place = f" ({Where(plan.file, guard.line)})" if guard.line else ""
     try:
         seen = look_of(guard, plan, target)()
-    except Exception as error:
-        if guard.kind == "prometheus" and _waits_for_traffic(guard, target, error):
+    except PrometheusGap as error:
+        if error.reason in ("empty", "nan", "inf"):
             return True, "no value yet", ""
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise NothingHeard(f"{said}{place}") from error
+        raise
     hint = f"rm {guard.subject}" if guard.kind == "file" else "wait until it is over"
     return not seen.breached, f"{seen.observed}{place if seen.breached else ''}", hint
 
 
-def _waits_for_traffic(guard: Guard, target: Target, error: Exception) -> bool:
-    reason = getattr(error, "reason", "empty" if isinstance(error, NothingHeard) else "")
-    if reason not in ("empty", "nan", "inf"):
-        return False
-    reader = connect.prometheus(target, timeout_s=LOOK_DEADLINE_S / 2)
+def _metrics(plan: Plan, target: Target) -> Finding:
+    reader = connect.prometheus(target, timeout_s=LOOK_DEADLINE_S)
     try:
-        return set(metric_names(guard.subject)) <= reader.metric_names()
+        unknown = unknown_metrics(plan, reader.metric_names())
     finally:
         reader.close()
+    if unknown:
+        said = "; ".join(f"{where}: Prometheus has no metric {name}" for name, where, _ in unknown)
+        return False, said, unknown[0][2]
+    return True, "each that is asked for is known to Prometheus", ""

@@ -14,7 +14,7 @@ import click
 
 from harness.cli import history
 from harness.cli.lab import STATE_DIR
-from harness.errors import ExitStatus, LabError, PlanInvalid
+from harness.errors import ExitStatus, LabError
 
 if TYPE_CHECKING:
     from harness.load.calibration import Need
@@ -287,10 +287,11 @@ def check(plan_file: Path, target_name: str, rate: str | None, entry: Entry | No
         click.echo("\nno lab is up, so only the plan was checked; `harness lab up` starts one")
         return ExitStatus.PASS
     from harness.chaos.conditions import checks_of
+    from harness.target.aims import require_same_names
     from harness.target.expected import expected
     from harness.target.preflight import preflight
 
-    _same_names(plan, target)
+    require_same_names(plan, target)
     showing.expected(expected(target), target)
     more = checks_of(plan.guards, plan, target)
     checks = preflight(target, edge=plan.traffic.entry == "edge", more=more)
@@ -374,6 +375,7 @@ def _carry_out(plan: Plan, target_name: str, asked: _Asked, runs_root: Path) -> 
     from harness.cli.progress import progress
     from harness.clock import SystemClock
     from harness.conductor import Conductor, new_run_dir
+    from harness.target.aims import require_same_names
 
     clock = SystemClock()
     if plan.traffic.workers == "auto":
@@ -383,7 +385,7 @@ def _carry_out(plan: Plan, target_name: str, asked: _Asked, runs_root: Path) -> 
         plan = dataclasses.replace(plan, traffic=traffic)
     lab_defects, kill_load_after_s = _seeded(asked.defect, plan)
     with _target(target_name, lab_defects) as (target, target_file):
-        _same_names(plan, target)
+        require_same_names(plan, target)
         plan = history.remembered(runs_root, _entering(plan, target, asked), target)
         with progress(plan.objectives) as shown:
             run_dir = new_run_dir(runs_root, plan, clock)
@@ -487,26 +489,6 @@ def _require_defects(defects: tuple[str, ...]) -> None:
     if running is not None and set(defects) - set(running.defects):
         raise LabError(
             "the lab that is up was started without that defect", hint="`harness lab down` first"
-        )
-
-
-def _same_names(plan: Plan, target: Target) -> None:
-    """The plan names what it is for; another target is refused before anything is touched."""
-    for key, wanted, found in (
-        ("primary", plan.target.primary, target.primary),
-        ("standby", plan.target.standby, target.standby),
-        ("service", plan.target.service, target.service_url),
-    ):
-        if wanted != found:
-            raise PlanInvalid(
-                f"the plan is for {key} {wanted}, the target is {found}",
-                hint=f"change target.{key} in {plan.file}, or --target",
-            )
-    described = target.alert_receivers
-    if described is not None and (unknown := plan.receivers - set(described.receivers)):
-        raise PlanInvalid(
-            f"the plan expects alerts at {', '.join(sorted(unknown))}, unknown to the target",
-            hint=f"receivers of the target: {', '.join(sorted(described.receivers))}",
         )
 
 

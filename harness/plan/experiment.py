@@ -9,6 +9,7 @@ are looked at by :mod:`harness.plan.functions`.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -121,6 +122,10 @@ def _root(text: str, path: Path, named_at: Where) -> Node:
         # JSON is YAML but for tabs, which stand only between its tokens.
         text = text.replace("\t", " ")
     found = load_yaml(text, file)
+    if len(found) == 1 and isinstance(found[0], CommentedMap) and "method" not in found[0]:
+        for key in difflib.get_close_matches("method", map(str, found[0]), n=1):
+            place = Node(file, found[0], "").where(key, value=False)
+            fail(f"unknown key {key!r}", "did you mean 'method'?", place)
     if len(found) != 1 or not isinstance(found[0], CommentedMap) or "method" not in found[0]:
         fail(f"{path} is no experiment: it has no method", "chaos validate FILE", named_at)
     root = Node(file, found[0], "")
@@ -133,12 +138,12 @@ def _configuration(root: Node) -> None:
         return
     node = root.child("configuration")
     for key, value in node.data.items():
-        if not isinstance(value, CommentedMap) or "type" not in value:
+        if not isinstance(value, CommentedMap):
             continue
         entry = node.child(key)
-        if value["type"] != "env":
+        if value.get("type") != "env":
             hint = "write a value, or type: env"
-            fail(f"a configuration of type {value['type']!r} is not read", hint,
+            fail(f"a configuration of type {value.get('type')!r} is not read", hint,
                  entry.where("type"))  # fmt: skip
         entry.only(_FROM_ENVIRONMENT, ("key",))
         if value.get("env_var_type", "str") not in ENV_TYPES:

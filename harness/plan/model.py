@@ -39,11 +39,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class TargetNames:
-    """What is tested, by the names clients use."""
+    """What is tested, by the names clients use; and the AWS account and the clusters, where the
+    plan says them: a target that is described otherwise is not the one meant."""
 
     service: str
     primary: str
     standby: str
+    account: str = ""
+    clusters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -483,7 +486,7 @@ class Plan:
             version=int(document["version"]),
             name=str(document["name"]),
             description=str(document["description"]),
-            target=TargetNames(**document["target"]),
+            target=TargetNames(**{k: _frozen(v) for k, v in document["target"].items()}),
             traffic=Traffic(**traffic),
             baseline_s=float(document["baseline_s"]),
             faults=tuple(Fault(**fault) for fault in document["faults"]),

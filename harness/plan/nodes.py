@@ -88,6 +88,25 @@ def load_yaml(text: str, file: str) -> list[Any]:
         raise PlanInvalid(f"not YAML: {error}", hint="save it as UTF-8", where=where) from error
 
 
+def where_in(text: str, file: str, *steps: str | int) -> Where:
+    """The place in a document of the value that ``steps`` (keys and indices) lead to; of as many
+    of them as there are."""
+    found = load_yaml(text, file)
+    node: Any = found[0] if found else None
+    place = Where(file, 1, 1)
+    for step in steps:
+        if isinstance(node, CommentedMap) and step in node:
+            place = Node(file, node, "").where(str(step))
+        elif isinstance(node, CommentedSeq) and isinstance(step, int) and step < len(node):
+            line, column = node.lc.data[step]
+            place = Where(file, line + 1, column + 1)
+        else:
+            break
+        node = node[step]
+    key = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in steps).lstrip(".")
+    return Where(file, place.line, place.column, key)
+
+
 def relative(path: Path) -> str:
     """``path`` from the current folder when it lies below it, else absolute."""
     try:

@@ -131,11 +131,13 @@ class _Reader:
 
     def _target(self, node: Node) -> TargetNames:
         keys = ("service", "primary", "standby")
-        node.only(keys, keys)
+        node.only((*keys, "account", "clusters"), keys)
         target = TargetNames(
             service=node.get("service", _url),
             primary=node.get("primary", _name),
             standby=node.get("standby", _name),
+            account=node.get("account", _account) if "account" in node.data else "",
+            clusters=node.get("clusters", _names) if "clusters" in node.data else (),
         )
         if target.primary == target.standby:
             fail("primary and standby are the same region", "name two", node.where("standby"))
@@ -481,6 +483,18 @@ def _behaves(name: str, parse: Callable[[object], float]) -> Callable[[object], 
         return found
 
     return checked
+
+
+def _account(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"\d{12}", value):
+        raise ValueError(f"{value!r} is no AWS account; write 12 digits in quotes")
+    return value
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, CommentedSeq) or not value:
+        raise ValueError(f"{value!r} is no list of names; write [NAME, NAME]")
+    return tuple(_name(name) for name in value)
 
 
 def _functions(root: Node) -> Iterator[str]:

@@ -23,9 +23,10 @@ from harness.chaos.undo import HISTORY_NAME
 from harness.clock import ManualClock, SystemClock
 from harness.errors import Refused
 from harness.evidence.journal import Journal
-from harness.plan import Plan, read_plan
+from harness.plan import Plan, parse_plan, read_plan
 from harness.plan.guards import Guard
 from harness.target.model import Target
+from harness.target.prometheus import PrometheusGap
 from tests.target.prometheus_standin import Standin, send, success
 from tests.target.sample_target import sample
 
@@ -93,14 +94,14 @@ def test_an_expression_is_breached_by_any_of_its_series(prometheus: Prometheus, 
 def test_old_samples_and_none_are_no_data(prometheus: Prometheus, plan: Plan) -> None:
     look = look_of(ERRORS, plan, prometheus.target)
     prometheus.scraped_s = 2.5
-    with pytest.raises(NothingHeard, match=r"is 2\.5 s old"):
+    with pytest.raises(PrometheusGap, match=r"stale.* 2\.5 s old"):
         look()
     # An expression may give a value of its own (`or vector(0)`) though nothing is scraped.
     prometheus.scraped_s = None
-    with pytest.raises(NothingHeard, match="nothing is scraped"):
+    with pytest.raises(PrometheusGap, match=r"empty.* nothing is scraped"):
         look()
     prometheus.scraped_s, prometheus.values = 0.0, []
-    with pytest.raises(NothingHeard, match="no series"):
+    with pytest.raises(PrometheusGap, match="no series"):
         look()
     # What is beyond its bound is so however old.
     prometheus.scraped_s, prometheus.values = 60.0, [0.9]
@@ -208,18 +209,33 @@ def test_before_a_run_no_condition_may_be_breached_and_each_must_be_known(
     prometheus.values = [0.9]
     ok, said, _ = finding(ERRORS)
     assert not ok and f"{plan.file}:3" in said
-    # There is no traffic yet, so it may have no value; but its metrics must be known.
+    # There is no traffic yet, so it may have no value.
     prometheus.values, prometheus.scraped_s = [], None
     assert finding(ERRORS)[:2] == (True, "no value yet")
-    assert finding(replace(ERRORS, subject="errors:rate + hits_total"))[0] is True
-    with pytest.raises(NothingHeard, match=r"nothing is scraped"):
-        finding(replace(ERRORS, subject="rate(erors_total[5s])"))
+    prometheus.values, prometheus.scraped_s = [0.1], 3.0
+    with pytest.raises(PrometheusGap, match="stale"):
+        finding(ERRORS)
     switch = tmp_path / "STOP"
     switch.touch()
     assert finding(Guard("file", str(switch), line=0)) == (
         False, "it is there", f"rm {switch}",
     )  # fmt: skip
     assert checks_of([Guard("probe", "p", 1, fault="pod")], plan, prometheus.target) == {}
+
+
+def test_before_a_run_each_metric_must_be_known(prometheus: Prometheus) -> None:
+    text = LAB.read_text() + "stop_when:\n  - prometheus: EXPR\n    above: 1\n"
+    line = text.count("\n") - 1
+
+    def finding(expression: str) -> Any:
+        plan = parse_plan(text.replace("EXPR", expression), LAB)
+        return checks_of(plan.guards, plan, prometheus.target)["metrics"]()
+
+    assert finding("rate(errors_total[5s]) + errors:rate + hits_total")[0] is True
+    ok, said, hint = finding("sum(rate(erors_total[5s])) or vector(0)")
+    assert not ok and hint == "did you mean 'errors_total'?"
+    place = f"experiments/gamedays/lab.yaml:{line}:17 (stop_when[0].prometheus)"
+    assert said == f"{place}: Prometheus has no metric erors_total"
 
 
 # ── silence ────────────────────────────────────────────────────────────────────────────
