@@ -104,6 +104,10 @@ class Target:
     scrape_interval_s: float = 15.0
     #: how long a health checker waits for a connection, before ``time_scale``; Route 53: 4 s
     check_connect_s: float = 4.0
+    #: hours within which a run must lie, any of them; none: always (:mod:`harness.target.windows`)
+    allowed_hours: tuple[str, ...] = ()
+    #: times that no run may touch
+    freezes: tuple[str, ...] = ()
     #: environment that stock tools need to reach the target (KUBECONFIG, AWS_…)
     environment: Mapping[str, str] = field(default_factory=dict)
     simulates: tuple[str, ...] = ()

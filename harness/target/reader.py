@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from harness.errors import PlanInvalid, Where
 from harness.target.model import AlertReceivers, Cluster, Database, Region, Target
+from harness.target.windows import parse_freeze, parse_hours
 
 _EXAMPLE = "see docs/target-example.yaml"
 _KEYS = {
@@ -161,6 +162,13 @@ def _contradictions(target: Target) -> Iterator[tuple[tuple[Any, ...], str, str]
         yield ("check_connect_s",), "must not be negative", "Route 53 waits for 4 s"
     if not target.health_path.startswith("/"):
         yield ("health_path",), "a path begins with `/`", "for example `/health`"
+    for key, parse in (("allowed_hours", parse_hours), ("freezes", parse_freeze)):
+        for index, text in enumerate(getattr(target, key)):
+            try:
+                parse(text)
+            except ValueError as error:
+                message, _, hint = str(error).partition("; ")
+                yield (key, index), message, hint
     if target.alert_receivers is not None:
         yield from _wrong_receivers(target.alert_receivers)
     for key in _URLS:
