@@ -22,10 +22,14 @@ from types import FrameType
 from typing import Any, Protocol
 
 from harness import __version__
-from harness.chaos.conditions import checks_of, stop_files
+from harness.chaos.before import checks_before
+from harness.chaos.blast import BlastRadius
+from harness.chaos.conditions import stop_files
 from harness.chaos.driver import ChaosDriver
 from harness.chaos.guards import Guards, start_guards
+from harness.chaos.lease import lease
 from harness.chaos.recover import recover
+from harness.chaos.registry import Reach
 from harness.chaos.undo import open_records, read_records
 from harness.chaos.watchdog import WatchdogHandle, start_watchdog
 from harness.clock import Clock
@@ -144,7 +148,12 @@ class Conductor:
         place at the end, and whatever went wrong in between once all is in order again.
         """
         self._write_plan()
-        self._refuse_or_go()
+        with lease(self.target, self.run_dir):
+            self._refuse_or_go()
+            self._day()
+        return Stopped(self._stop_reason) if self._stop_reason else None
+
+    def _day(self) -> None:
         journal = Journal(self.run_dir / "history.jsonl", "conductor", self._clock)
         with self._signals():
             try:
@@ -152,7 +161,6 @@ class Conductor:
                 self._phases(journal)
             finally:
                 self._finish(journal)
-        return Stopped(self._stop_reason) if self._stop_reason else None
 
     def _write_plan(self) -> None:
         import json
@@ -175,11 +183,14 @@ class Conductor:
         return {f: hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in files}
 
     def _refuse_or_go(self) -> None:
+        radius = BlastRadius(self.plan, Reach(self.target), self._clock)
         checks = settled(
             lambda: preflight(
                 self.target,
                 edge=self.plan.traffic.entry == "edge",
-                more=checks_of(self._stop_conditions, self.plan, self.target),
+                more=checks_before(
+                    self.plan, self.target, self._clock, self._stop_conditions, radius
+                ),
             ),
             self._clock,
             lambda wrong: self._progress.note(
@@ -193,6 +204,7 @@ class Conductor:
                 "preflight: " + "; ".join(f"{c.name}: {c.detail}" for c in bad),
                 hint=bad[0].hint or "`harness check PLAN` shows every check",
             )
+        radius.write(self.run_dir)
         described = self.target.alert_receivers
         if self.plan.watches_alerts and described is not None:
             self._receivers = Receivers(described, self.run_dir, self._clock)

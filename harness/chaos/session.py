@@ -11,6 +11,7 @@ environment; each has a default that lets plain ``chaos run FILE`` work by itsel
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import uuid
@@ -38,6 +39,9 @@ from harness.errors import HarnessError, Refused
 from harness.evidence.journal import Journal
 
 logger = logging.getLogger("chaostoolkit")
+
+#: In the run folder: what each fault was shown to hit before the run (:mod:`harness.chaos.blast`).
+AIMS_NAME = "aims.json"
 
 
 class FaultNotSeen(HarnessError):
@@ -96,12 +100,18 @@ class Session:
         call: Callable[[], None],
         read_back: Callable[[], ReadBack],
         seen_within_s: float = 5.0,
+        aim: Sequence[str] | None = None,
+        of: int | None = None,
     ) -> dict[str, Any]:
         """Intent on disk → ``call`` → ``read_back``, with the events that tell of it.
 
-        Raises Refused (nothing was made) when nobody watches or the record cannot be
-        written; FaultNotSeen when the fault was called for but did not land.
+        ``aim``: names of the targets that outlast a replacement, where ``targets`` do not;
+        ``of``: how many there are to choose from.
+        Raises Refused (nothing was made) when nobody watches, the record cannot be written, or
+        the targets are not those shown before the run; FaultNotSeen when the fault was called
+        for but did not land.
         """
+        self._require_as_shown(action, targets if aim is None else aim, of)
         if not is_watching(self.run_dir):
             start_watchdog(self.run_dir, [os.getpid()], target_file=Path(self.target_file))
         actor = Actor.of(os.getpid())
@@ -121,6 +131,30 @@ class Session:
         if not seen.holds:
             raise FaultNotSeen(f"{action} did not land: {seen.observed}")
         return {"undo": undo, "targets": list(targets), "observed": seen.observed}
+
+    def _require_as_shown(self, action: str, targets: Sequence[str], of: int | None) -> None:
+        from harness.chaos.blast import Aim, require_within
+
+        try:
+            shown = json.loads((self.run_dir / AIMS_NAME).read_bytes())[self.fault]
+        except FileNotFoundError:
+            return  # not of a game day: nobody was shown anything
+        except (OSError, ValueError, KeyError) as error:
+            raise Refused(
+                f"fault {self.fault} is not made: {AIMS_NAME} does not say what it may hit",
+                hint="run the plan again",
+            ) from error
+        require_within(
+            Aim(self.fault, action, tuple(targets), of), shown["at_most"], shown["share"]
+        )
+        meant = [sorted(a["targets"]) for a in shown["aims"] if a["action"] == action]
+        if sorted(targets) not in meant:
+            before = " or ".join(", ".join(names) for names in meant) or "nothing"
+            raise Refused(
+                f"fault {self.fault} is not made: {action} would hit {', '.join(sorted(targets))}; "
+                f"before the run it was {before}",
+                hint="run the plan again, and look at its targets",
+            )
 
     def undo_all(self, fault: str | None = None) -> UndoReport:
         """Undo what is open (of ``fault``, if given) in this run folder."""

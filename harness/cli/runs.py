@@ -286,15 +286,25 @@ def check(plan_file: Path, target_name: str, rate: str | None, entry: Entry | No
     if target is None:
         click.echo("\nno lab is up, so only the plan was checked; `harness lab up` starts one")
         return ExitStatus.PASS
-    from harness.chaos.conditions import checks_of
+    from harness.chaos.before import checks_before
+    from harness.chaos.blast import BlastRadius
+    from harness.chaos.lease import holder_of
+    from harness.chaos.registry import Reach
+    from harness.clock import SystemClock
     from harness.target.aims import require_same_names
     from harness.target.expected import expected
-    from harness.target.preflight import preflight
+    from harness.target.preflight import Check, preflight
 
     require_same_names(plan, target)
     showing.expected(expected(target), target)
-    more = checks_of(plan.guards, plan, target)
+    clock = SystemClock()
+    radius = BlastRadius(plan, Reach(target), clock)
+    more = checks_before(plan, target, clock, plan.guards, radius)
     checks = preflight(target, edge=plan.traffic.entry == "edge", more=more)
+    holder = holder_of(target)
+    in_use = f"in use by {holder}" if holder else "nobody else runs on it"
+    checks.append(Check("lease", holder is None, in_use, "wait for its end"))
+    showing.blast_radius(plan, radius.aims)
     showing.checks(checks)
     return ExitStatus.PASS if all(c.ok is True for c in checks) else ExitStatus.REFUSED
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from harness.chaos.blast import Aim
     from harness.load.calibration import Need
     from harness.plan.model import Plan
     from harness.plan.recording import Recording
@@ -82,6 +83,26 @@ def expected(times: Mapping[str, Any], target: Target) -> None:
         figure = "?" if value is None else f"{value:.1f} s"
         click.echo(
             f"  {name.removesuffix('_s').replace('_', ' '):20} {figure:>8}  {step['because']}"
+        )
+
+
+def blast_radius(plan: Plan, aims: Sequence[Aim]) -> None:
+    """What each fault would hit, as a table; nothing where that could not be told."""
+    if not aims:
+        return
+    click.echo("\nblast radius")
+    click.echo(
+        f"  {'fault':16} {'action':16} {'hits':>4} {'of':>4} {'share':>6}  {'cap':14} targets"
+    )
+    for aim in aims:
+        fault = plan.fault(aim.fault)
+        caps = [f"{fault.at_most} targets"] if fault.at_most is not None else []
+        caps += [f"{fault.share:.0%}"] if fault.share is not None else []
+        share = "" if aim.share is None else f"{aim.share:.0%}"
+        more = f" … {len(aim.targets) - 6} more" if len(aim.targets) > 6 else ""
+        click.echo(
+            f"  {aim.fault:16} {aim.action:16} {len(aim.targets):4} {aim.of or '?':>4} {share:>6}  "
+            f"{', '.join(caps) or 'experiment':14} {', '.join(aim.targets[:6])}{more}"
         )
 
 

@@ -100,7 +100,11 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Fault:
-    """One experiment, held for ``hold_s``, then watched for ``recovery_s``."""
+    """One experiment, held for ``hold_s``, then watched for ``recovery_s``.
+
+    Each of its actions may hit ``at_most`` targets and this ``share`` of those there are; None:
+    as many as the experiment allows.
+    """
 
     name: str
     experiment: str
@@ -108,6 +112,8 @@ class Fault:
     recovery_s: float
     title: str = ""
     sha256: str = ""
+    at_most: int | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True)

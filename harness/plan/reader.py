@@ -232,7 +232,7 @@ class _Reader:
         faults: list[Fault] = []
         keys = ("name", "experiment", "hold", "recovery")
         for node in root.items("faults"):
-            node.only(keys, keys)
+            node.only((*keys, "at_most", "share"), keys)
             name = node.get("name", _name)
             if name in [fault.name for fault in faults]:
                 fail(f"two faults are called {name!r}", "rename one", node.where("name"))
@@ -248,6 +248,8 @@ class _Reader:
                     recovery_s=node.get("recovery", duration_s),
                     title=found.title,
                     sha256=found.sha256,
+                    at_most=node.get("at_most", _cap) if "at_most" in node.data else None,
+                    share=node.get("share", _part) if "share" in node.data else None,
                 )
             )
         return tuple(faults)
@@ -594,6 +596,20 @@ def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{value!r} is not a whole number; write one such as 3")
     return int(value)
+
+
+def _cap(value: object) -> int:
+    found = _count(value)
+    if found < 1:
+        raise ValueError(f"{value!r} allows no target; write 1 or more")
+    return found
+
+
+def _part(value: object) -> float:
+    found = fraction(value)
+    if found <= 0:
+        raise ValueError(f"{value!r} allows no target; write 50 %, say")
+    return found
 
 
 def _share(value: object) -> float:

@@ -77,6 +77,7 @@ def _isolate(
         undo_kind=UNDO_KIND,
         action=action,
         targets=subnets,
+        of=sum(len(ids) for r in session.reach.target.regions for ids in r.subnets.values()),
         before=before,
         call=call,
         read_back=lambda: _isolated(ec2, subnets, undo),

@@ -54,6 +54,9 @@ def kill_pods(
         action="kill_pods",
         # With the uid: what watches pods knows them by it, and names may be reused.
         targets=[f"{_name(p)} {p.metadata.uid}" for p in victims],
+        # A pod that was replaced since is another; that it is one of these stays true.
+        aim=[f"{cluster}/{namespace} app={app} #{n + 1}" for n in range(len(victims))],
+        of=len(ready),
         before=before,
         call=lambda: _delete(core, namespace, victims),
         read_back=lambda: _gone(core, namespace, app, uids),
