@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from harness import __version__
-from harness.chaos.before import checks_before
+from harness.chaos.before import Permission, checks_before
 from harness.chaos.blast import BlastRadius
 from harness.chaos.conditions import stop_files
 from harness.chaos.driver import ChaosDriver
@@ -116,9 +116,11 @@ class Conductor:
         kill_load_after_s: float | None = None,
         listen: tuple[str, int] | None = None,
         kill_switches: Sequence[Path] = (),
+        approval: Path | None = None,
     ) -> None:
         """``listen`` (address, port): the generators are Locust workers that connect to it.
-        ``kill_switches``: files that stop the run as soon as they are there, beside its own."""
+        ``kill_switches``: files that stop the run as soon as they are there, beside its own.
+        ``approval``: the file that a production target needs."""
         self.plan = plan
         self.target = target
         self.run_dir = run_dir
@@ -127,6 +129,7 @@ class Conductor:
         self._progress = progress
         self._kill_load_after_s = kill_load_after_s
         self._listen = listen
+        self._approval = approval
         self._kill_switches = tuple(kill_switches)
         self._stop_conditions = (*stop_files(run_dir, self._kill_switches), *plan.guards)
         self._guards: Guards | None = None
@@ -184,12 +187,18 @@ class Conductor:
 
     def _refuse_or_go(self) -> None:
         radius = BlastRadius(self.plan, Reach(self.target), self._clock)
+        permission = Permission(self._target_file, self._approval)
         checks = settled(
             lambda: preflight(
                 self.target,
                 edge=self.plan.traffic.entry == "edge",
                 more=checks_before(
-                    self.plan, self.target, self._clock, self._stop_conditions, radius
+                    self.plan,
+                    self.target,
+                    self._clock,
+                    guards=self._stop_conditions,
+                    radius=radius,
+                    permission=permission,
                 ),
             ),
             self._clock,
@@ -205,6 +214,7 @@ class Conductor:
                 hint=bad[0].hint or "`harness check PLAN` shows every check",
             )
         radius.write(self.run_dir)
+        permission.use()
         described = self.target.alert_receivers
         if self.plan.watches_alerts and described is not None:
             self._receivers = Receivers(described, self.run_dir, self._clock)
@@ -236,6 +246,7 @@ class Conductor:
             clock=self._clock,
             others=self._kill_switches,
         )
+        self._guards.wait_ready()
         if self._receivers is not None:
             self._receivers.start()
         self._watch.start()

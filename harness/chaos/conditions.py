@@ -19,7 +19,7 @@ from harness.target import connect
 from harness.target.aims import queries_of, unknown_metrics
 from harness.target.model import Target
 from harness.target.preflight import Finding
-from harness.target.prometheus import PrometheusGap
+from harness.target.prometheus import PrometheusGap, Sample
 from harness.target.promql import selectors
 
 #: Seconds between two looks. AWS allows few calls a second of an account; probes ask much.
@@ -102,11 +102,20 @@ class _Prometheus:
         for sample in samples:
             if self._guard.breached_by(sample.value):
                 return Seen(True, f"{_labelled(sample.labels)}{sample.value:g}")
+        self._require_evidence(samples)
+        return Seen(False, f"{samples[0].value:g}")
+
+    def fresh_values(self) -> tuple[Sample, ...]:
+        """Every series, at least one; PrometheusGap where there is none, or they are old."""
+        samples = self._reader.values(self._guard.subject)
+        self._require_evidence(samples)
+        return samples
+
+    def _require_evidence(self, samples: Sequence[Sample]) -> None:
         for selector in selectors(self._guard.subject):
             self._require_fresh(selector)
         if not samples:
             raise PrometheusGap("empty", "no series", self._guard.subject)
-        return Seen(False, f"{samples[0].value:g}")
 
     def _require_fresh(self, selector: str) -> None:
         """Something of the selector was scraped lately; where it selects nothing (no error was
@@ -221,6 +230,8 @@ def checks_of(
         for guard in guards
         if guard.kind != "probe"
     }
+    for start in plan.starts:
+        checks[f"start_when {start.text}"] = lambda g=start: _holds(g, plan, target)
     if any(queries_of(plan)):
         checks["metrics"] = lambda: _metrics(plan, target)
     return checks
@@ -236,6 +247,16 @@ def _finding(guard: Guard, plan: Plan, target: Target) -> Finding:
         raise
     hint = f"rm {guard.subject}" if guard.kind == "file" else "wait until it is over"
     return not seen.breached, f"{seen.observed}{place if seen.breached else ''}", hint
+
+
+def _holds(start: Guard, plan: Plan, target: Target) -> Finding:
+    """Whether every series is beyond the bound; without a fresh value it is not known."""
+    source = _Prometheus(start, target, SystemClock())
+    samples = source.fresh_values()
+    short = [s for s in samples if not start.breached_by(s.value)]
+    said = ", ".join(f"{_labelled(s.labels)}{s.value:g}" for s in (short or samples)[:3])
+    place = f" ({Where(plan.file, start.line)})" if short else ""
+    return not short, f"{said}{place}", f"wait until it is {start.bound}"
 
 
 def _metrics(plan: Plan, target: Target) -> Finding:

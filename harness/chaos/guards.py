@@ -185,8 +185,8 @@ def start_guards(
     clock: Clock,
     others: Sequence[Path] = (),
 ) -> Guards:
-    """Start watching ``conditions`` (those of the run's ``plan.json`` and its kill switches, of
-    which ``others`` are those named by hand). Raises Refused if the watcher does not come up."""
+    """Start to watch ``conditions`` (those of the run's ``plan.json`` and its kill switches, of
+    which ``others`` are those named by hand); ``wait_ready`` says when it does."""
     argv = [sys.executable, "-m", "harness.chaos.guards", str(run_dir.resolve())]
     argv += [f"--target={target_file.resolve()}", *(f"--stop-file={p.absolute()}" for p in others)]
     environment = dict(os.environ)
@@ -206,9 +206,7 @@ def start_guards(
             preexec_fn=dies_with_parent(),
         )
     journal = Journal(run_dir / HISTORY_NAME, SOURCE, clock)
-    guards = Guards(process, conditions, journal, on_trip)
-    guards.wait_ready()
-    return guards
+    return Guards(process, conditions, journal, on_trip)
 
 
 # ── the process ────────────────────────────────────────────────────────────────────────

@@ -20,26 +20,25 @@ from harness.chaos.undo import open_records
 from harness.chaos.watchdog import is_watching
 from harness.errors import Refused
 from harness.target.model import Target
+from harness.target.state import state_dir
 
 #: What makes two target files describe one target.
 _IDENTITY = ("account", "service_url", "primary", "standby", "namespace", "aws_endpoint_url",
              "dns_server")  # fmt: skip
 
 
-def lease_file(target: Target, state_dir: Path | None = None) -> Path:
-    """Where the lease of ``target`` is kept: below ``$XDG_STATE_HOME``, or ``~/.local/state``."""
-    if state_dir is None:
-        home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        state_dir = Path(home) / "harness"
+def lease_file(target: Target, state: Path | None = None) -> Path:
+    """Where the lease of ``target`` is kept: in ``state``, by default this user's."""
     identity = json.dumps([getattr(target, key) for key in _IDENTITY])
-    return state_dir / "leases" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+    name = f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+    return (state or state_dir()) / "leases" / name
 
 
 @contextmanager
-def lease(target: Target, run_dir: Path, state_dir: Path | None = None) -> Iterator[None]:
+def lease(target: Target, run_dir: Path, state: Path | None = None) -> Iterator[None]:
     """Hold the target for the run in ``run_dir``. Raises Refused, naming the run that has it, or
     that left something in place on it."""
-    path = lease_file(target, state_dir)
+    path = lease_file(target, state)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -60,9 +59,9 @@ def lease(target: Target, run_dir: Path, state_dir: Path | None = None) -> Itera
         os.close(fd)
 
 
-def holder_of(target: Target, state_dir: Path | None = None) -> str | None:
+def holder_of(target: Target, state: Path | None = None) -> str | None:
     """The run that has the target now; None if none has. Nothing is taken."""
-    path = lease_file(target, state_dir)
+    path = lease_file(target, state)
     try:
         fd = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

@@ -32,6 +32,7 @@ def cli() -> None:
 for command in (
     runs.run,
     runs.check,
+    runs.approve,
     runs.experiment,
     runs.load,
     runs.judge,

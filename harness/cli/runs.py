@@ -82,6 +82,13 @@ _stop_file_option = click.option(
     metavar="FILE",
     help="A kill switch: the run stops as soon as FILE is there (as by STOP in its folder).",
 )
+_approval_option = click.option(
+    "--approval",
+    envvar="HARNESS_APPROVAL",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What `harness approve` wrote; a production target needs it.",
+)
 
 
 @click.command()
@@ -92,6 +99,7 @@ _stop_file_option = click.option(
 @_defect_option
 @_runs_option
 @_stop_file_option
+@_approval_option
 @click.option(
     "--listen",
     metavar="HOST:PORT",
@@ -106,13 +114,16 @@ def run(
     defect: str | None,
     runs_root: Path,
     stop_file: Path | None,
+    approval: Path | None,
     listen: tuple[str, int] | None,
 ) -> int:
     """Run the game day PLAN, judge it, and write its report."""
     from harness.plan.reader import read_plan
 
     plan = read_plan(plan_file, rate=_rate(rate))
-    return _carry_out(plan, target_name, _Asked(rate, entry, defect, listen, stop_file), runs_root)
+    return _carry_out(
+        plan, target_name, _Asked(rate, entry, defect, listen, stop_file, approval), runs_root
+    )
 
 
 @click.command()
@@ -137,6 +148,7 @@ def run(
 @_defect_option
 @_runs_option
 @_stop_file_option
+@_approval_option
 def experiment(
     experiment_file: Path,
     hold: float,
@@ -147,6 +159,7 @@ def experiment(
     defect: str | None,
     runs_root: Path,
     stop_file: Path | None,
+    approval: Path | None,
 ) -> int:
     """Run one Chaos Toolkit experiment FILE under traffic, with a verdict."""
     from harness.plan import plan_for_experiment
@@ -160,7 +173,7 @@ def experiment(
         scrape_interval_s=_scrape_interval_s(target_name),
     )
     return _carry_out(
-        plan, target_name, _Asked(rate, entry, defect, stop_file=stop_file), runs_root
+        plan, target_name, _Asked(rate, entry, defect, None, stop_file, approval), runs_root
     )
 
 
@@ -205,6 +218,7 @@ def experiment(
 @_defect_option
 @_runs_option
 @_stop_file_option
+@_approval_option
 def load(
     locustfile: Path | None,
     duration: float,
@@ -221,6 +235,7 @@ def load(
     defect: str | None,
     runs_root: Path,
     stop_file: Path | None,
+    approval: Path | None,
 ) -> int:
     """Send traffic without any fault.
 
@@ -260,7 +275,7 @@ def load(
         scrape_interval_s=_scrape_interval_s(target_name),
     )
     return _carry_out(
-        plan, target_name, _Asked(rate, entry, defect, stop_file=stop_file), runs_root
+        plan, target_name, _Asked(rate, entry, defect, None, stop_file, approval), runs_root
     )
 
 
@@ -269,7 +284,14 @@ def load(
 @_target_option
 @_rate_option
 @_entry_option
-def check(plan_file: Path, target_name: str, rate: str | None, entry: Entry | None) -> int:
+@_approval_option
+def check(
+    plan_file: Path,
+    target_name: str,
+    rate: str | None,
+    entry: Entry | None,
+    approval: Path | None,
+) -> int:
     """Say what PLAN would do, what should happen then, and what stands against it.
 
     Touches nothing. Without a lab or target that answers, only the plan is checked.
@@ -278,7 +300,7 @@ def check(plan_file: Path, target_name: str, rate: str | None, entry: Entry | No
     from harness.plan.reader import read_plan
 
     plan = read_plan(plan_file, rate=_rate(rate))
-    target, _ = _find_target(target_name)
+    target, target_file = _find_target(target_name)
     if target is not None:
         plan = _entering(plan, target, _Asked(rate, entry))
     showing.plan(plan)
@@ -286,7 +308,7 @@ def check(plan_file: Path, target_name: str, rate: str | None, entry: Entry | No
     if target is None:
         click.echo("\nno lab is up, so only the plan was checked; `harness lab up` starts one")
         return ExitStatus.PASS
-    from harness.chaos.before import checks_before
+    from harness.chaos.before import Permission, checks_before
     from harness.chaos.blast import BlastRadius
     from harness.chaos.lease import holder_of
     from harness.chaos.registry import Reach
@@ -299,7 +321,14 @@ def check(plan_file: Path, target_name: str, rate: str | None, entry: Entry | No
     showing.expected(expected(target), target)
     clock = SystemClock()
     radius = BlastRadius(plan, Reach(target), clock)
-    more = checks_before(plan, target, clock, plan.guards, radius)
+    more = checks_before(
+        plan,
+        target,
+        clock,
+        guards=plan.guards,
+        radius=radius,
+        permission=Permission(target_file, approval),
+    )
     checks = preflight(target, edge=plan.traffic.entry == "edge", more=more)
     holder = holder_of(target)
     in_use = f"in use by {holder}" if holder else "nobody else runs on it"
@@ -307,6 +336,61 @@ def check(plan_file: Path, target_name: str, rate: str | None, entry: Entry | No
     showing.blast_radius(plan, radius.aims)
     showing.checks(checks)
     return ExitStatus.PASS if all(c.ok is True for c in checks) else ExitStatus.REFUSED
+
+
+@click.command()
+@click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path))
+@_target_option
+@_rate_option
+@_entry_option
+@click.option("--for", "runner", required=True, metavar="USER", help="Who will run it.")
+@click.option("--as", "approver", required=True, metavar="NAME", help="You, as in `approvers`.")
+@click.option(
+    "--key", required=True, type=click.Path(path_type=Path), help="Your SSH key, or its agent's."
+)
+@click.option(
+    "--within", default="4h", show_default=True, callback=_seconds, help="From now on, for so long."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("approval.json"), show_default=True
+)
+def approve(
+    plan_file: Path,
+    target_name: str,
+    rate: str | None,
+    entry: Entry | None,
+    runner: str,
+    approver: str,
+    key: Path,
+    within: float,
+    out: Path,
+) -> int:
+    """Approve one run of PLAN on a production target, after `harness check` has shown it."""
+    from harness.clock import SystemClock
+    from harness.evidence.run import write_atomic
+    from harness.plan.reader import read_plan
+    from harness.target import approval
+    from harness.target.aims import require_same_names
+
+    plan = read_plan(plan_file, rate=_rate(rate))
+    target, target_file = _find_target(target_name)
+    if target is None:
+        raise LabError("no lab is up", hint="only production targets need an approval")
+    plan = _entering(plan, target, _Asked(rate, entry))
+    require_same_names(plan, target)
+    begin_t = SystemClock().wall_s()
+    approved = approval.approve(
+        plan,
+        target_file,
+        key=key,
+        approver=approver,
+        runner=runner,
+        begin_t=begin_t,
+        end_t=begin_t + within,
+    )
+    write_atomic(out, approved)
+    click.echo(f"{out}: {runner} may run {plan.name} on {target.name} once, within {within:g} s")
+    return ExitStatus.PASS
 
 
 @click.command()
@@ -368,6 +452,7 @@ class _Asked(NamedTuple):
     defect: str | None = None
     listen: tuple[str, int] | None = None
     stop_file: Path | None = None
+    approval: Path | None = None
 
 
 def _entering(plan: Plan, target: Target, asked: _Asked) -> Plan:
@@ -409,6 +494,7 @@ def _carry_out(plan: Plan, target_name: str, asked: _Asked, runs_root: Path) -> 
                 kill_load_after_s=kill_load_after_s,
                 listen=asked.listen,
                 kill_switches=[asked.stop_file] if asked.stop_file else [],
+                approval=asked.approval,
             ).run()
     read_plan, verdict = _judge(run_dir, keep_in=runs_root)
     _write_reports(run_dir)

@@ -45,6 +45,8 @@ def plan(plan: Plan) -> None:
     for objective in plan.objectives:
         places = getattr(objective, "phases", None) or getattr(objective, "faults", ())
         click.echo(f"  {objective.text}  ({', '.join(places) or 'by what was before'})")
+    for start in plan.starts:
+        click.echo(f"starts only when: {start.text}")
     if plan.guards:
         click.echo("stops when:")
     for guard in plan.guards:

@@ -1,4 +1,4 @@
-"""``stop_when:`` of a plan."""
+"""``stop_when:`` and ``start_when:`` of a plan."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ def read_guards(root: Node, experiments: Mapping[str, Experiment]) -> Iterator[G
             fail("the condition is there already", "remove one of the two", node.where())
         seen.add((guard.kind, guard.text))
         yield guard
+
+
+def read_starts(root: Node) -> Iterator[Guard]:
+    """What must hold before the run begins: PromQL with a bound, each series beyond it."""
+    for node in root.items("start_when"):
+        node.only(("prometheus", "above", "below"), ("prometheus",))
+        yield _guard(node, {})
 
 
 def _guard(node: Node, experiments: Mapping[str, Experiment]) -> Guard:

@@ -14,6 +14,9 @@
 ========================  ====================================================================
 
 A condition of which nothing was heard for ``no_data:`` (by default 5 s) stops the run too.
+
+``start_when:`` is a list of ``prometheus:`` entries alone, each of whose series must be beyond
+its bound before a run begins (a replication lag *below* 5, an error budget left *above* 20 %).
 """
 
 from __future__ import annotations

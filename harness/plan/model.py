@@ -387,8 +387,8 @@ OBJECTIVES: tuple[type[Any], ...] = get_args(Objective)
 class Plan:
     """A game day.
 
-    ``guards`` are what stops it before its end. ``file``, ``text`` and ``sha256`` are the
-    document it was read from. ``recorded`` holds
+    ``guards`` are what stops it before its end, ``starts`` what must hold before it begins.
+    ``file``, ``text`` and ``sha256`` are the document it was read from. ``recorded`` holds
     what was learnt when the run began (``target_description``, ``expected``, ``versions``…):
     top-level keys of ``plan.json`` that are not part of the plan itself.
     """
@@ -406,6 +406,7 @@ class Plan:
     text: str
     sha256: str
     guards: tuple[Guard, ...] = ()
+    starts: tuple[Guard, ...] = ()
     recorded: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -472,9 +473,10 @@ class Plan:
         own = {key: _plain(getattr(self, key)) for key in sorted(_OWN_KEYS)}
         own["traffic"] = self.traffic.to_json()
         own["objectives"] = [{"kind": o.kind, **_plain(o)} for o in self.objectives]
-        own["guards"] = [guard.to_json() for guard in self.guards]
-        if not self.guards:
-            del own["guards"]
+        for key in ("guards", "starts"):
+            own[key] = [guard.to_json() for guard in getattr(self, key)]
+            if not own[key]:
+                del own[key]
         return {**own, **_plain(dict(self.recorded))}
 
     @classmethod
@@ -502,6 +504,7 @@ class Plan:
             text=str(document["text"]),
             sha256=str(document["sha256"]),
             guards=tuple(Guard(**guard) for guard in document.get("guards", ())),
+            starts=tuple(Guard(**guard) for guard in document.get("starts", ())),
             recorded={key: value for key, value in document.items() if key not in _OWN_KEYS},
         )
 

@@ -22,7 +22,7 @@ from harness.errors import PlanInvalid, Where
 from harness.plan.behaviour import Behaviour
 from harness.plan.experiment import Experiment, read_experiment
 from harness.plan.functions import check_functions, parameters_of
-from harness.plan.guard_reader import read_guards
+from harness.plan.guard_reader import read_guards, read_starts
 from harness.plan.k6 import is_threshold, operation_of, parse_threshold
 from harness.plan.logfile import METHODS, SAFE, recording_of
 from harness.plan.model import (
@@ -90,7 +90,7 @@ class _Reader:
         root = self._root()
         root.only(
             ("version", "name", "description", "target", "traffic", "baseline", "faults",
-             "cool_down", "objectives", "stop_when", "functions"),
+             "cool_down", "objectives", "stop_when", "start_when", "functions"),
             ("version", "name", "target", "traffic", "baseline", "objectives"),
         )  # fmt: skip
         version = root.get("version", _version)
@@ -121,7 +121,8 @@ class _Reader:
         if not objectives:
             fail("a plan without objectives decides nothing", "add one", root.where("objectives"))
         guards = tuple(read_guards(root, self.experiments)) if "stop_when" in root.data else ()
-        return replace(draft, objectives=objectives, guards=guards)
+        starts = tuple(read_starts(root)) if "start_when" in root.data else ()
+        return replace(draft, objectives=objectives, guards=guards, starts=starts)
 
     def _root(self) -> Node:
         found = load_yaml(self.text, self.file)

@@ -32,10 +32,11 @@ def experiments_of(plan: Plan) -> Iterator[Experiment]:
 
 
 def queries_of(plan: Plan) -> Iterator[tuple[str, Where]]:
-    """The PromQL that decides something during the run, and where it stands."""
-    for index, guard in enumerate(plan.guards):
-        if guard.kind == "prometheus":
-            yield guard.subject, where_in(plan.text, plan.file, "stop_when", index, "prometheus")
+    """The PromQL that decides whether a run begins or goes on, and where it stands."""
+    for key, guards in (("stop_when", plan.guards), ("start_when", plan.starts)):
+        for index, guard in enumerate(guards):
+            if guard.kind == "prometheus":
+                yield guard.subject, where_in(plan.text, plan.file, key, index, "prometheus")
     for experiment in experiments_of(plan):
         for activity in experiment.activities:
             arguments = activity.provider.data.get("arguments") or {}

@@ -104,6 +104,10 @@ class Target:
     scrape_interval_s: float = 15.0
     #: how long a health checker waits for a connection, before ``time_scale``; Route 53: 4 s
     check_connect_s: float = 4.0
+    #: whether each run needs the approval of a second person (:mod:`harness.target.approval`)
+    production: bool = False
+    #: file of the keys that may approve, in the form of OpenSSH's allowed_signers
+    approvers: str | None = None
     #: hours within which a run must lie, any of them; none: always (:mod:`harness.target.windows`)
     allowed_hours: tuple[str, ...] = ()
     #: times that no run may touch

@@ -121,7 +121,7 @@ class PrometheusReader:
             self._url, session=self._session, retry=Retry(0), timeout=timeout_s
         )
         # PrometheusConnect mounts a plain adapter for its address: ours goes over it.
-        self._session.mount(self._url, _Adapter(max_retries=0))
+        self._session.mount(self._url, StrictAdapter(max_retries=0))
 
     def close(self) -> None:
         """Release pooled connections."""
@@ -288,8 +288,8 @@ class _StrictSession(requests.Session):
         super().__init__()
         self.trust_env = False
         self._timeout = timeout
-        self.mount("http://", _Adapter(max_retries=0))
-        self.mount("https://", _Adapter(max_retries=0))
+        self.mount("http://", StrictAdapter(max_retries=0))
+        self.mount("https://", StrictAdapter(max_retries=0))
 
     def request(self, method: str, url: str, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         kwargs.update(allow_redirects=False, stream=True, timeout=self._timeout)
@@ -317,7 +317,9 @@ class _Guard:
             raise ValueError(f"{peer} is a link-local address")
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
-        _local.capture.connection = self
+        capture = getattr(_local, "capture", None)
+        if capture is not None:
+            capture.connection = self
         return super().getresponse(*args, **kwargs)  # type: ignore[misc]
 
 
@@ -343,7 +345,9 @@ class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
 
 
-class _Adapter(HTTPAdapter):
+class StrictAdapter(HTTPAdapter):
+    """Of a session of requests: refuses to talk to link-local addresses, however they are named."""
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}

@@ -3,16 +3,18 @@
 A misspelt key in a target file could send faults to the wrong place, so nothing
 is guessed: unknown keys, wrong types, duplicate keys and references to regions
 that are not described are refused with file, line and key, before anything is
-touched. Relative ``kubeconfig`` paths count from the target file's folder.
+touched. Relative paths of ``kubeconfig`` and ``approvers`` count from the target file's folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -48,7 +50,10 @@ def read_target(path: Path) -> Target:
     kubeconfig = Path(target.kubeconfig).expanduser()
     if not kubeconfig.is_absolute():
         kubeconfig = path.resolve().parent / kubeconfig
-    return dataclasses.replace(target, kubeconfig=str(kubeconfig))
+    approvers = target.approvers and str(
+        path.resolve().parent / Path(target.approvers).expanduser()
+    )
+    return dataclasses.replace(target, kubeconfig=str(kubeconfig), approvers=approvers)
 
 
 def write_target(target: Target, path: Path) -> None:
@@ -162,6 +167,9 @@ def _contradictions(target: Target) -> Iterator[tuple[tuple[Any, ...], str, str]
         yield ("check_connect_s",), "must not be negative", "Route 53 waits for 4 s"
     if not target.health_path.startswith("/"):
         yield ("health_path",), "a path begins with `/`", "for example `/health`"
+    if target.production and not target.approvers:
+        hint = "name a file of keys under `approvers`; docs/safety.md"
+        yield ("production",), "a production target that nobody can approve a run on", hint
     for key, parse in (("allowed_hours", parse_hours), ("freezes", parse_freeze)):
         for index, text in enumerate(getattr(target, key)):
             try:
@@ -175,6 +183,9 @@ def _contradictions(target: Target) -> Iterator[tuple[tuple[Any, ...], str, str]
         url = getattr(target, key)
         if url is not None and not _is_url(url):
             yield (key,), f"`{url}` is not a URL", "for example `https://host:port`"
+        elif url is not None and _is_link_local(url):
+            hint = "cloud metadata services have such addresses; name a host"
+            yield (key,), f"`{url}` is a link-local address", hint
 
 
 def _wrong_receivers(
@@ -206,6 +217,18 @@ def _is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback and 0 < int(port) < 65536
     except ValueError:
         return False
+
+
+def _is_link_local(url: str) -> bool:
+    """Whether its host is such an address, in any form that resolvers take for one."""
+    host = (urlsplit(url).hostname or "").partition("%")[0]
+    with contextlib.suppress(OSError):
+        host = socket.inet_ntoa(socket.inet_aton(host))
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_link_local
 
 
 def _is_url(text: str) -> bool:

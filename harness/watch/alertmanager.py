@@ -33,11 +33,14 @@ class Alertmanager(Observer):
         return {subject: now.get(subject, "resolved") for subject in sorted(self._known)}
 
     def _get(self) -> list[dict[str, Any]]:
-        import requests
-
         if self._session is None:
+            import requests
+
+            from harness.target.prometheus import StrictAdapter
+
             self._session = requests.Session()
             self._session.trust_env = False
+            self._session.mount(self._url, StrictAdapter(max_retries=0))
         answer = self._session.get(self._url, timeout=(1.0, 2.0), allow_redirects=False)
         if answer.status_code != 200:
             raise ValueError(f"HTTP {answer.status_code} from Alertmanager")

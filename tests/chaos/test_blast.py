@@ -11,7 +11,7 @@ import pytest
 
 from harness.chaos import session as sessions
 from harness.chaos.actions import network, pods
-from harness.chaos.before import checks_before
+from harness.chaos.before import Permission, checks_before
 from harness.chaos.blast import Aim, BlastRadius, inside, require_within
 from harness.chaos.registry import Reach
 from harness.chaos.session import AIMS_NAME, Session
@@ -169,9 +169,25 @@ def test_a_run_is_checked_for_its_hours(cloud: Cloud) -> None:
     clock = ManualClock(wall_s=1_764_000_000.0)  # a Monday, 16:00 UTC
     for hours, ok in (("Mon 15:00-17:00 UTC", True), ("Tue 15:00-17:00 UTC", False)):
         target = replace(cloud.target, allowed_hours=(hours,))
-        checks = checks_before(plan, target, clock, (), radius_of(plan, cloud))
+        checks = checks_before(
+            plan, target, clock, guards=(), radius=radius_of(plan, cloud),
+            permission=Permission(cloud.target_file, None),
+        )  # fmt: skip
         assert checks["hours"]()[0] is ok
         assert "targets" not in checks
+
+
+def test_a_production_target_needs_an_approval(cloud: Cloud) -> None:
+    plan = replace(day(), faults=())
+    for production in (False, True):
+        target = replace(cloud.target, production=production, approvers="/no/approvers")
+        checks = checks_before(
+            plan, target, SystemClock(), guards=(), radius=radius_of(plan, cloud),
+            permission=Permission(cloud.target_file, None),
+        )  # fmt: skip
+        assert ("approval" in checks) is production
+    with pytest.raises(Refused, match="nobody has approved this run"):
+        checks["approval"]()
 
 
 @pytest.mark.parametrize(("key", "value"), [("at_most", "0"), ("share", "0 %"), ("share", "0.5")])

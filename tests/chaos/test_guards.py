@@ -238,6 +238,28 @@ def test_before_a_run_each_metric_must_be_known(prometheus: Prometheus) -> None:
     assert said == f"{place}: Prometheus has no metric erors_total"
 
 
+def test_a_run_begins_only_when_each_series_is_beyond_its_bound(prometheus: Prometheus) -> None:
+    text = LAB.read_text() + "start_when: [{prometheus: errors_total, below: 5}]\n"
+    plan = parse_plan(text, LAB)
+
+    def finding() -> Any:
+        return checks_of((), plan, prometheus.target)["start_when errors_total below 5"]()
+
+    prometheus.values = [4.9, 1.0]
+    assert finding() == (True, '{n="0"} 4.9, {n="1"} 1', "wait until it is below 5")
+    prometheus.values = [1.0, 5.0]
+    ok, said, _ = finding()
+    place = f"experiments/gamedays/lab.yaml:{text.count(chr(10))}"
+    assert not ok and said == f'{{n="1"}} 5 ({place})'
+    prometheus.values = []
+    with pytest.raises(PrometheusGap, match="empty"):
+        finding()
+    prometheus.values, prometheus.scraped_s = [1.0], 9.0
+    with pytest.raises(PrometheusGap, match="stale"):
+        finding()
+    assert checks_of((), plan, prometheus.target)["metrics"]()[0] is True
+
+
 # ── silence ────────────────────────────────────────────────────────────────────────────
 
 
@@ -308,6 +330,7 @@ class Run:
 def test_the_kill_switch_trips_and_is_told(tmp_path: Path, plan: Plan) -> None:
     run = Run(tmp_path, plan)
     guards = run.start()
+    guards.wait_ready()
     guards.arm()
     assert not run.tripped.is_set()
     (run.dir / "STOP").touch()
@@ -324,6 +347,7 @@ def test_ten_of_ten_killed_watchers_trip(tmp_path: Path, plan: Plan) -> None:
     runs = [Run(tmp_path / str(n), plan) for n in range(10)]
     started = [run.start() for run in runs]
     for guards in started:
+        guards.wait_ready()
         os.kill(guards.pid, signal.SIGKILL)
     assert all(run.tripped.wait(10) for run in runs)
     for run, guards in zip(runs, started, strict=True):
@@ -338,6 +362,7 @@ def test_a_watcher_that_hangs_trips(
     monkeypatch.setattr(watching, "SILENT_S", 0.6)
     run = Run(tmp_path, plan)
     guards = run.start()
+    guards.wait_ready()
     os.kill(guards.pid, signal.SIGSTOP)
     assert run.tripped.wait(10)
     guards.close()
@@ -370,6 +395,7 @@ def test_a_watcher_that_does_not_come_up_is_refused(tmp_path: Path) -> None:
 def test_the_end_of_a_run_trips_nothing(tmp_path: Path, plan: Plan) -> None:
     run = Run(tmp_path, plan)
     guards = run.start()
+    guards.wait_ready()
     guards.close()
     guards.close()
     assert run.trips == []

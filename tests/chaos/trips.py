@@ -103,6 +103,7 @@ def _one(cloud: Cloud, folder: Path, plan: Plan, after_s: float) -> Taken:
 
         threading.Thread(target=breach_once_made, daemon=True).start()
         try:
+            guards.wait_ready()
             guards.arm()
             conductor._fault(fault)
         finally:

@@ -92,3 +92,24 @@ def test_a_condition_that_could_stop_nothing_is_refused(
     assert error.where is not None and error.where.file == "experiments/gamedays/lab.yaml"
     assert error.where.line is not None and error.where.line >= BEGIN
     assert error.where.column == column
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("{file: /a}", "unknown key 'file'"),
+        ("{prometheus: up}", "has no bound"),
+        ("{below: 5}", "'prometheus' is missing"),
+        ("{prometheus: up, above: 1, no_data: 5s}", "unknown key 'no_data'"),
+    ],
+)
+def test_what_a_run_waits_for_is_promql_with_a_bound(entry: str, said: str) -> None:
+    with pytest.raises(PlanInvalid, match=said) as raised:
+        parse_plan(f"{TEXT}start_when: [{entry}]\n", LAB)
+    assert raised.value.where is not None and raised.value.where.line == BEGIN - 1
+
+
+def test_what_a_run_waits_for_is_kept() -> None:
+    plan = parse_plan(f"{TEXT}start_when: [{{prometheus: max(lag), below: 5}}]\n", LAB)
+    assert plan.starts == (Guard("prometheus", "max(lag)", BEGIN - 1, below=5.0),)
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan

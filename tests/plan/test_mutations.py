@@ -14,8 +14,8 @@ from harness.plan.experiment import read_experiment
 from harness.plan.functions import check_functions, parameters_of
 from tests.plan.mutations import EXPERIMENTS, GAME_DAYS, Mutant, experiments, plans
 
-#: `make refusals` reads all of them and prints how long each took; here each tenth.
-EVERY = int(os.environ.get("HARNESS_MUTANTS_EVERY", "10"))
+#: `make refusals` reads all of them and prints how long each took; here one of sixteen.
+EVERY = int(os.environ.get("HARNESS_MUTANTS_EVERY", "16"))
 
 
 def test_what_is_right_is_accepted() -> None:
