@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, Refused
 from harness.target.model import Target
 
 #: Modules that register undo functions, loaded before the first lookup.
@@ -22,6 +22,18 @@ FAMILIES = (
     "harness.chaos.actions.network",
     "harness.chaos.actions.pods",
 )
+
+#: What is broken carries this tag (AWS) or label (Kubernetes): its owner has put it there.
+ALLOWED = ("chaos", "allowed")
+
+
+def require_allowed(labels: Mapping[str, str] | None, what: str) -> None:
+    """Raise Refused unless its owner has said that ``what`` may be broken."""
+    if (labels or {}).get(ALLOWED[0]) != ALLOWED[1]:
+        raise Refused(
+            f"{what} lacks the label {'='.join(ALLOWED)}",
+            hint="label what may be broken (a Deployment: itself and its pod template)",
+        )
 
 
 class Reach:

@@ -41,6 +41,8 @@ _SCALE_DOWN_S = 5
 #: Seeded defects that the services themselves carry out.
 SERVICE_DEFECTS: tuple[str, ...] = ("lost-uploads", "errors-with-200")
 
+#: What carries this label may be broken on purpose.
+_MAY_BE_BROKEN = {"chaos": "allowed"}
 #: Longer than a pod goes on answering after it was told to stop.
 GRACE_S = 5
 
@@ -101,7 +103,11 @@ def _store_url(layout: Layout, region: str) -> str:
 
 
 def _metadata(service: str, **labels: str) -> Manifest:
-    return {"name": service, "namespace": NAMESPACE, "labels": {"app": service, **labels}}
+    return {
+        "name": service,
+        "namespace": NAMESPACE,
+        "labels": {"app": service, **_MAY_BE_BROKEN, **labels},
+    }
 
 
 def _deployment(service: str, count: int, version: str, env: Mapping[str, str]) -> Manifest:
@@ -130,7 +136,7 @@ def _deployment(service: str, count: int, version: str, env: Mapping[str, str]) 
                 "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
             },
             "template": {
-                "metadata": {"labels": {"app": service, "version": version}},
+                "metadata": {"labels": {"app": service, **_MAY_BE_BROKEN, "version": version}},
                 "spec": {
                     "terminationGracePeriodSeconds": GRACE_S,
                     "containers": [container],

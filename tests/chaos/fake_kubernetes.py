@@ -38,7 +38,11 @@ class FakeKubernetes:
         name = f"{app}-{self._number}"
         ready = {"type": "Ready", "status": "True"}
         self.pods[name] = {
-            "metadata": {"name": name, "uid": f"uid-{self._number}", "labels": {"app": app}},
+            "metadata": {
+                "name": name,
+                "uid": f"uid-{self._number}",
+                "labels": {"app": app, "chaos": "allowed"},
+            },
             "spec": {"containers": [{"name": "c"}]},
             "status": {"phase": "Running", "conditions": [ready]},
         }

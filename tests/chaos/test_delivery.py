@@ -42,6 +42,7 @@ def rollout(app: str, strategy: dict[str, Any]) -> dict[str, Any]:
 
 def without_probe(made: dict[str, Any]) -> dict[str, Any]:
     del made["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
+    made["metadata"]["labels"] = {"chaos": "allowed"}
     return made
 
 
@@ -207,6 +208,15 @@ def test_what_cannot_be_delivered_is_refused_and_nothing_touched(
     with pytest.raises(Refused, match=why):
         delivery.deliver(**{"cluster": A, "image": "files/gateway:v2", **arguments})
     assert open_records(session.run_dir) == []
+
+
+def test_what_its_owner_did_not_allow_is_not_delivered_to(
+    kube: LabCluster, session: Session
+) -> None:
+    change = {"metadata": {"labels": {"chaos": "never"}}}
+    kube.call(kube.cluster.patch, "Deployment", NAMESPACE, "file", change, api_version="apps/v1")
+    with pytest.raises(Refused, match=f"deployment {A}/file lacks the label chaos=allowed"):
+        delivery.deliver(A, "files/file:v2", deployment="file")
 
 
 def test_a_rollout_in_the_middle_of_a_delivery_is_refused(

@@ -87,3 +87,14 @@ def test_too_few_or_too_many_targets_are_refused(
 def test_a_pod_that_is_not_ready_is_no_target(kubernetes: FakeKubernetes, session: Session) -> None:
     kubernetes.pods["file-1"]["status"]["conditions"][0]["status"] = "False"
     assert pods.kill_pods(A, "file", count=1)["targets"] == ["file-2 uid-2"]
+
+
+def test_a_pod_whose_owner_did_not_allow_it_is_not_killed(
+    kubernetes: FakeKubernetes, session: Session
+) -> None:
+    del kubernetes.pods["file-2"]["metadata"]["labels"]["chaos"]
+    with pytest.raises(Refused, match=r"file-2 lacks the label chaos=allowed") as raised:
+        pods.kill_pods(A, "file", count=2)
+    assert raised.value.hint
+    assert kubernetes.deleted == []
+    pods.kill_pods(A, "file", count=1)

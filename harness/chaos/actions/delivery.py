@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.chaos import session as sessions
-from harness.chaos.registry import Reach, ReadBack, UndoFunction, register
+from harness.chaos.registry import Reach, ReadBack, UndoFunction, register, require_allowed
 from harness.errors import Refused
 from harness.target import rollouts
 from harness.target.kube import get_json, patch_json
@@ -36,8 +36,9 @@ def deliver(
     """Ask for ``image`` in ``container`` (by default the first) of a Rollout or a Deployment.
 
     Returns ``{"undo": id, "targets": ["rollout:CLUSTER/NAME"], "observed": image}``. Raises
-    Refused, before anything is made, if it is not there, asks for that image already or is in the
-    middle of another delivery. Undoing it waits up to ``restored_within_s`` seconds until nobody
+    Refused, before anything is made, if it is not there, lacks the label ``chaos=allowed``, asks
+    for that image already or is in the middle of another delivery. Undoing it waits up to
+    ``restored_within_s`` seconds until nobody
     is sent to the version any more.
     """
     session = sessions.current()
@@ -51,6 +52,7 @@ def deliver(
         "name": name,
     }
     item = _get(where, session.reach)
+    require_allowed(item["metadata"].get("labels"), f"{kind} {cluster}/{name}")
     if not _at_rest(kind, item):
         raise Refused(
             f"{kind} {cluster}/{name} is in the middle of a delivery, or was given up",

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.chaos import session as sessions
-from harness.chaos.registry import Reach, ReadBack, UndoFunction, register
+from harness.chaos.registry import ALLOWED, Reach, ReadBack, UndoFunction, register
 from harness.chaos.session import Session
 from harness.errors import Refused
 from harness.target.model import Region, Target
@@ -21,8 +21,6 @@ from harness.target.model import Region, Target
 UNDO_KIND = "network.restore"
 TAG_UNDO = "harness:undo"
 TAG_RUN = "harness:run"
-#: A subnet is touched only if its owner has put this tag on it.
-ALLOWED = ("chaos", "allowed")
 
 
 # ── actions ────────────────────────────────────────────────────────────────────────────

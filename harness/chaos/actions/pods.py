@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.chaos import session as sessions
-from harness.chaos.registry import Reach, ReadBack, UndoFunction, register
+from harness.chaos.registry import (
+    Reach,
+    ReadBack,
+    UndoFunction,
+    register,
+    require_allowed,
+)
 from harness.errors import Refused
 
 UNDO_KIND = "pods.verify_replaced"
@@ -32,13 +38,16 @@ def kill_pods(
     ``count`` or ``percent`` (rounded up) of the ready ones, first by name; all if neither
     is given. Undoing it waits up to ``replaced_within_s`` seconds for replacements.
     Returns ``{"undo": id, "targets": ["name uid"], "observed": [uids still there]}``.
-    Raises Refused, before anything is made, if no pod matches or more than ``at_most`` would die.
+    Raises Refused, before anything is made, if no pod matches, more than ``at_most``
+    would die, or one of them lacks the label ``chaos=allowed``.
     """
     session = sessions.current()
     namespace = session.reach.target.namespace
     core, apps = _apis(session.reach, cluster)
     ready = sorted((p for p in _pods(core, namespace, app) if _is_ready(p)), key=_name)
     victims = _choose(ready, count, percent, at_most, f"app={app} in {cluster}/{namespace}")
+    for pod in victims:
+        require_allowed(pod.metadata.labels, f"pod {cluster}/{_name(pod)}")
     uids = {p.metadata.uid for p in victims}
     before = {
         "cluster": cluster,
