@@ -226,7 +226,7 @@ def checks_of(
     on: they belong to an experiment that is not running.
     """
     checks = {
-        f"stop_when {guard.text}": (lambda g=guard: _finding(g, plan, target))
+        _check_name(guard): (lambda g=guard: _finding(g, plan, target))
         for guard in guards
         if guard.kind != "probe"
     }
@@ -235,6 +235,10 @@ def checks_of(
     if any(queries_of(plan)):
         checks["metrics"] = lambda: _metrics(plan, target)
     return checks
+
+
+def _check_name(guard: Guard) -> str:
+    return f"stop_when {guard.text}" if guard.line else f"kill-switch {guard.subject}"
 
 
 def _finding(guard: Guard, plan: Plan, target: Target) -> Finding:

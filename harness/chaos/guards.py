@@ -80,7 +80,7 @@ class Guards:
         self._settled = threading.Event()
         self.trip: Trip | None = None
         journal.write("guard.start", conditions=[c.text for c in conditions], pid=process.pid)
-        self._thread = threading.Thread(target=self._listen, name="guards", daemon=True)
+        self._thread = threading.Thread(target=self._hear, name="guards", daemon=True)
         self._thread.start()
 
     @property
@@ -124,6 +124,12 @@ class Guards:
         with suppress(OSError):
             self._journal.write("guard.end", tripped=self.trip is not None)
             self._journal.close()
+
+    def _hear(self) -> None:
+        try:
+            self._listen()
+        except Exception as error:  # noqa: BLE001 - who does not listen any more does not guard
+            self._tripped(Trip("of the watcher", f"cannot be heard: {error}"))
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

@@ -29,7 +29,9 @@ _IDENTITY = ("account", "service_url", "primary", "standby", "namespace", "aws_e
 
 def lease_file(target: Target, state: Path | None = None) -> Path:
     """Where the lease of ``target`` is kept: in ``state``, by default this user's."""
-    identity = json.dumps([getattr(target, key) for key in _IDENTITY])
+    # A lab that is started anew has the addresses of the one before, and other networks.
+    networks = sorted((region.name, region.vpc_id or "") for region in target.regions)
+    identity = json.dumps([[getattr(target, key) for key in _IDENTITY], networks])
     name = f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
     return (state or state_dir()) / "leases" / name
 

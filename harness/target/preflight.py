@@ -38,7 +38,7 @@ CLOCK_OFFSET_MAX_S = 2.0
 SETTLE_S = 15.0
 SETTLE_PERIOD_S = 1.0
 #: Checks whose answer no waiting changes.
-_LASTING = frozenset({"account", "subnets"})
+_LASTING = frozenset({"account", "approval", "hours", "kill-switch", "metrics", "subnets"})
 #: An alert that fires always, to show that alerting works.
 ALWAYS_FIRING = frozenset({"Watchdog", "DeadMansSwitch"})
 #: Resources that may be broken carry this tag.

@@ -202,7 +202,7 @@ def test_before_a_run_no_condition_may_be_breached_and_each_must_be_known(
 ) -> None:
     def finding(guard: Guard) -> Any:
         ((name, look),) = checks_of([guard], plan, prometheus.target).items()
-        assert name == f"stop_when {guard.text}"
+        assert name in (f"stop_when {guard.text}", f"kill-switch {guard.subject}")
         return look()
 
     assert finding(ERRORS) == (True, "0", "wait until it is over")
@@ -367,6 +367,17 @@ def test_a_watcher_that_hangs_trips(
     assert run.tripped.wait(10)
     guards.close()
     assert "nothing was heard of it for 0.6 s" in run.trips[0].why
+
+
+def test_a_listener_that_fails_trips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Guards, line: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Guards, "_take", fails)
+    guards, tripped = speaking("print('{}', flush=True); input()", tmp_path)
+    assert tripped.wait(10)
+    guards.close()
+    assert guards.trip is not None and "No space left" in guards.trip.why
 
 
 @pytest.mark.parametrize("said", ["nonsense", '{"trip": {"no": 1}}', "[]"])

@@ -16,7 +16,7 @@ from harness.chaos.undo import UndoLog, UndoRecord
 from harness.clock import SystemClock
 from harness.errors import ExitStatus, Refused
 from harness.target.model import Target
-from tests.target.sample_target import sample
+from tests.target.sample_target import EAST, WEST, sample
 
 
 def _start(number: int, state: Path, begin: Any, ended: Any, results: Any) -> None:
@@ -72,10 +72,12 @@ def test_a_lease_ends_with_its_run_and_names_it_meanwhile(tmp_path: Path) -> Non
         ({"account": "210987654321"}, False),
         ({"aws_endpoint_url": "http://127.61.0.1"}, False),
         ({"namespace": "other"}, False),
+        ({"regions": (replace(EAST, vpc_id="vpc-of-another-lab"), WEST)}, False),
+        ({"regions": (WEST, EAST)}, True),
     ],
 )
 def test_a_target_is_known_by_what_it_is_and_not_by_its_file(
-    tmp_path: Path, change: dict[str, str], same: bool
+    tmp_path: Path, change: dict[str, Any], same: bool
 ) -> None:
     other: Target = replace(sample(), **change)
     assert (lease_file(other, tmp_path) == lease_file(sample(), tmp_path)) is same

@@ -88,14 +88,18 @@ def test_what_may_pass_by_itself_is_waited_for_a_while(
     assert (len(looks), len(told)) == (asked, waited_for)
 
 
-def test_nothing_is_waited_for_on_the_wrong_target() -> None:
+@pytest.mark.parametrize(
+    "name", ["account", "approval", "hours", "kill-switch /srv/STOP", "metrics", "subnets z"]
+)
+def test_nothing_is_waited_for_that_no_waiting_changes(name: str) -> None:
     looks: list[int] = []
+    wrong = Check(name, False, "no", "another time")
 
     def look() -> list[Check]:
         looks.append(1)
-        return [GOING, WRONG]
+        return [GOING, wrong]
 
-    assert settled(look, ManualClock(), lambda wrong: None) == [GOING, WRONG]
+    assert settled(look, ManualClock(), lambda wrong: None) == [GOING, wrong]
     assert len(looks) == 1
 
 
