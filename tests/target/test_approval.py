@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError, PlanInvalid, Refused
+from harness.lab import debian
 from harness.plan import Plan, read_plan
 from harness.target.approval import Approval, approve, claim, require_approval
 from harness.target.model import Target
@@ -19,6 +23,16 @@ from tests.target.sample_target import sample
 
 LAB = Path(__file__).resolve().parents[2] / "experiments/gamedays/lab.yaml"
 NOON = 1_764_072_000.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ssh_keygen() -> Iterator[None]:
+    """A machine without OpenSSH's client gets it, for these tests only."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not shutil.which("ssh-keygen"):
+            root = debian.program("openssh-client", "usr/bin/ssh-keygen")
+            patch.setenv("PATH", str(root / "usr/bin"), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture(scope="module")
