@@ -23,7 +23,7 @@ from harness.evidence.lines import read_lines
 from harness.plan.model import Phase, Plan
 from harness.plan.reader import parse_plan
 from harness.target.model import AlertReceivers, Target
-from harness.target.reader import read_target
+from harness.target.reader import read_target, write_target
 from tests.verdict.build import PLAN, REPO
 
 TOKEN = "0123456789abcdef"
@@ -79,8 +79,10 @@ def target(monkeypatch: pytest.MonkeyPatch) -> Target:
 def run(given: Plan, target: Target, folder: Path) -> tuple[Telling, list[dict[str, Any]]]:
     assert target.alert_receivers is not None
     told = Telling(target.alert_receivers)
+    target_file = folder / "target.yaml"
+    write_target(target, target_file)
     Conductor(
-        given, target, target_file=folder, run_dir=folder, clock=SystemClock(), progress=told
+        given, target, target_file=target_file, run_dir=folder, clock=SystemClock(), progress=told
     ).run()
     events, gaps = read_lines(folder / "history.jsonl", "history.jsonl")
     assert not gaps
