@@ -66,8 +66,9 @@ class Row:
 BROKEN = {"chaos.zone.restored": False}
 CUT = {"rollbacks": [], "steady_states": {"before": MET, "after": None}}
 DRIVER, DOG = "chaos/test_driver.py", "chaos/test_watchdog.py"
-#: What Chaos Toolkit leaves in place the watchdog or the driver undoes, as the tests named show;
-#: the rows that are ``BROKEN`` say what follows if even that fails.
+#: What Chaos Toolkit leaves in place the watchdog or the driver undoes, as the tests named show
+#: (most rows with a real fault in ``chaos/test_stock_runner.py``); the rows that are ``BROKEN``
+#: say what follows if even that fails.
 CHAOS = (
     Row("nothing happens", 0, 0, "", journal=journal()),
     Row("SIGINT or SIGTERM in an action or pause", 1, 111, "experiment",
