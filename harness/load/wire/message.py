@@ -110,7 +110,7 @@ def parse_head(raw: bytes) -> Head:
     status = int(match[2])
     old = match[1] == b"0"
     keep, close = not old, False
-    length: int | None = None
+    digits: bytes | None = None
     chunked = False
     # A value that goes on in the next line must not be taken for its first half.
     folded = b"\r\n " in raw or b"\r\n\t" in raw
@@ -118,9 +118,9 @@ def parse_head(raw: bytes) -> Head:
         name = name.lower()
         if name == b"content-length":
             found = _one_length(value)
-            if length is not None and found != length:
+            if digits is not None and found != digits:
                 raise Malformed("wrong-length")
-            length = found
+            digits = found
         elif name == b"transfer-encoding":
             if chunked or value.strip(_SPACE).lower() != b"chunked":
                 raise Malformed("bad-response")
@@ -134,24 +134,27 @@ def parse_head(raw: bytes) -> Head:
     if status < 200 or status in (204, 304):
         return Head(status, 0, keep, raw)
     if chunked:
-        if length is not None:
+        if digits is not None:
             # Two framings: whoever believes the other one sees another answer.
             raise Malformed("wrong-length")
         return Head(status, CHUNKED, keep, raw)
-    if length is None:
+    if digits is None:
         return Head(status, TO_THE_END, False, raw)
-    return Head(status, length, keep, raw)
+    return Head(status, int(digits), keep, raw)
 
 
-def _one_length(value: bytes) -> int:
-    """A Content-Length; a list of equal numbers counts as one (RFC 9110, 8.6)."""
+def _one_length(value: bytes) -> bytes:
+    """The digits of a Content-Length; several that are the same count as one (RFC 9110, 8.6).
+
+    ``0`` and ``00`` are not the same: others refuse such an answer.
+    """
     parts = {part.strip(_SPACE) for part in value.split(b",")}
     if len(parts) != 1:
         raise Malformed("wrong-length")
     (digits,) = parts
     if not _DIGITS.match(digits):
         raise Malformed("bad-response")
-    return int(digits)
+    return digits
 
 
 def headers_of(raw: bytes) -> dict[str, str]:

@@ -87,6 +87,7 @@ def test_a_sound_head_says_how_its_body_ends(
         (head("Transfer-Encoding: gzip, chunked"), "bad-response"),
         (head("Content-Length: 5", "Content-Length: 6"), "wrong-length"),
         (head("Content-Length: 5, 6"), "wrong-length"),
+        (head("Content-Length: 5", "Content-Length: 05"), "wrong-length"),
         (head("Content-Length: 5", "Transfer-Encoding: chunked"), "wrong-length"),
     ],
 )
