@@ -111,10 +111,11 @@ def laxer(said: bytes) -> bool:
 def policies(said: bytes) -> set[str]:
     """Names under which ours may refuse what h11 takes, and why."""
     found = set()
-    after = said[_INTERIMS.match(said).end() :]  # type: ignore[union-attr]
-    head = after.partition(b"\r\n\r\n")[0]
+    before = _INTERIMS.match(said).end()  # type: ignore[union-attr]
+    after = said[before:]
+    heads = [*said[:before].split(b"\r\n\r\n"), after.partition(b"\r\n\r\n")[0]]
     lower = said.lower()
-    if len(head) >= _HEAD_MAX - 4:
+    if max(map(len, heads)) >= _HEAD_MAX - 4:
         found.add("head-too-large")
     if after and not after.startswith(b"HTTP/1."[: len(after)]):
         found.add("bad-response")  # known before the head is whole

@@ -98,6 +98,7 @@ _CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 _EXTREMES = [
     ("HTTP/1.1 200 OK\r\n" + "X: y\r\n" * 12_000, "head-too-large"),
     ("HTTP/1.1 200 OK\r\nX: " + "y" * 70_000, "head-too-large"),
+    ("HTTP/1.1 103 " + "y" * 70_000 + "\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "head-too-large"),
     ("HTTP/1.1 100 Continue\r\n\r\n" * 40, "bad-response"),
     ("HTTP/1.1 200 OK\r\n\r\n" + "x" * (BODY_MAX_BYTES + 1), "body-too-large"),
     (_CHUNKED + ("400\r\n" + "x" * 1024 + "\r\n") * 400, "body-too-large"),
