@@ -9,7 +9,7 @@ DEFECT ?=
 PLAN   ?= experiments/gamedays/lab.yaml
 BENCH  ?=
 
-.PHONY: gameday test bench selftest fuzz lint mutants tampering trips refusals clean setup
+.PHONY: gameday test bench selftest fuzz lint mutants tampering trips storm refusals clean setup
 .DEFAULT_GOAL := gameday
 
 gameday: $(VENV)/.lab  ## run the whole game day on the lab
@@ -53,6 +53,10 @@ tampering: $(VENV)/.dev  ## every value of a passing run changed in turn, not a 
 TRIPS ?= 100
 trips: $(VENV)/.dev  ## from a breach Prometheus shows to the undo: p99 of many trips; six minutes
 	HARNESS_TRIPS=$(TRIPS) $(BIN)/python -m pytest -s --timeout 3600 tests/chaos/test_guards.py -k breach_in_prometheus
+
+STORM ?= 200
+storm: $(VENV)/.dev  ## the harness killed and signalled in the middle of days, again and again; 40 minutes
+	HARNESS_STORM=$(STORM) $(BIN)/python -m pytest -s --timeout 7200 tests/chaos/test_storm.py
 
 refusals: $(VENV)/.dev  ## every plan and experiment with every mistake, refused in under a second each
 	HARNESS_MUTANTS_EVERY=1 $(BIN)/python -m pytest -s tests/plan/test_mutations.py

@@ -12,6 +12,7 @@ import click
 
 from harness import __version__
 from harness.cli import history, lab, runs, selftest
+from harness.cli.streams import outlive_readers
 from harness.errors import EXIT_STATUS_MEANING, ExitStatus, HarnessError
 
 _EPILOG = "\b\nExit status:\n" + "\n".join(
@@ -47,6 +48,7 @@ for command in (
 
 def main() -> None:
     """Run the command line and exit with a status of :class:`harness.errors.ExitStatus`."""
+    outlive_readers()
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
