@@ -28,6 +28,7 @@ from harness.chaos.conditions import stop_files
 from harness.chaos.driver import ChaosDriver
 from harness.chaos.guards import Guards, start_guards
 from harness.chaos.lease import lease
+from harness.chaos.page import page
 from harness.chaos.recover import recover
 from harness.chaos.registry import Reach
 from harness.chaos.undo import open_records, read_records
@@ -397,7 +398,10 @@ class Conductor:
     def _undo(self) -> None:
         if open_records(self.run_dir):
             self._progress.note("undoing what is still in place")
-            recover(self.run_dir, clock=self._clock).raise_if_incomplete()
+            report = recover(self.run_dir, clock=self._clock)
+            if not report.complete:
+                self._progress.note(page(self.target, self.run_dir, report))
+            report.raise_if_incomplete()
 
     def _end_guards(self) -> None:
         if self._guards is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -90,13 +91,27 @@ class UndoFunction:
     ``restore`` must be safe to call any number of times, also for a fault that was
     never made. ``read_back`` is asked until it holds or ``within_s`` (overridden by
     the record's ``before["within_s"]``) has passed. ``restores`` is False where the
-    system must come back by itself and the harness can only look.
+    system must come back by itself and the harness can only look. ``by_hand`` gives the lines
+    a person can type into a shell instead (with ``aws`` or ``kubectl``), for when the harness
+    cannot; its target is None when the target file cannot be read.
     """
 
     restore: Callable[[Mapping[str, Any], Reach], None]
     read_back: Callable[[Mapping[str, Any], Reach], ReadBack]
+    by_hand: Callable[[Mapping[str, Any], Target | None], list[str]]
     within_s: float = 10.0
     restores: bool = True
+
+
+def kubectl(target: Target | None, cluster: str, namespace: str) -> list[str]:
+    """The words with which a line for ``kubectl`` begins."""
+    words = ["kubectl"]
+    context = cluster
+    if target is not None:
+        words += ["--kubeconfig", target.kubeconfig]
+        with suppress(KeyError):
+            context = target.cluster(cluster).context
+    return [*words, "--context", context, "--namespace", namespace]
 
 
 _functions: dict[str, UndoFunction] = {}

@@ -118,6 +118,7 @@ class Session:
         self._undo_log().intent(
             UndoRecord(undo, self.fault, undo_kind, actor, before, self.target_file)
         )
+        self._copy_log()
         self._tell_start(action, targets, undo)
         start_t = self.clock.wall_s()
         call()
@@ -131,6 +132,24 @@ class Session:
         if not seen.holds:
             raise FaultNotSeen(f"{action} did not land: {seen.observed}")
         return {"undo": undo, "targets": list(targets), "observed": seen.observed}
+
+    def _copy_log(self) -> None:
+        """Put the undo log where another machine finds it; raises Refused, and nothing is made."""
+        place = self.reach.target.undo_copy
+        if place is None:
+            return
+        bucket, _, prefix = place.removeprefix("s3://").partition("/")
+        key = "/".join(filter(None, [prefix.strip("/"), *self.run_dir.parts[-2:], LOG_NAME]))
+        log = (self.run_dir / LOG_NAME).read_bytes()
+        try:
+            s3 = self.reach.aws("s3", self.reach.target.primary)
+            s3.put_object(Bucket=bucket, Key=key, Body=log)
+        except Exception as error:
+            raise Refused(
+                f"fault {self.fault} is not made: its undo log cannot be copied to "
+                f"s3://{bucket}/{key}: {error}",
+                hint="let the harness write there, or take `undo_copy` out of the target file",
+            ) from error
 
     def _require_as_shown(self, action: str, targets: Sequence[str], of: int | None) -> None:
         from harness.chaos.blast import Aim, require_within

@@ -63,10 +63,11 @@ class UndoRecord:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a record is still open."""
+    """Why a record is still open. ``by_hand``: lines for a shell that undo it."""
 
     record: UndoRecord
     error: str
+    by_hand: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,11 @@ class UndoReport:
                 f"{f.record.fault} ({f.record.undo_kind} {f.record.undo}): {f.error}"
                 for f in self.failed
             )
-            raise UndoIncomplete(
-                f"still in place: {faults}", hint="`harness recover RUN` once it can be reached"
-            )
+            hint = ["`harness recover RUN` once it can be reached"]
+            lines = [line for failure in self.failed for line in failure.by_hand]
+            if lines:
+                hint = [f"{hint[0]}, or by hand:", *lines]
+            raise UndoIncomplete(f"still in place: {faults}", hint="\n    ".join(hint))
 
 
 # ── reading ────────────────────────────────────────────────────────────────────────────
@@ -284,6 +287,18 @@ def fresh_source(path: Path, name: str) -> str:
     return candidate
 
 
+def by_hand(record: UndoRecord, reach: Callable[[str], Reach] = reach_for) -> tuple[str, ...]:
+    """Lines for a shell that undo ``record``; none where this version does not know how."""
+    target = None
+    # Without the target file the lines lack where the APIs are, and are still worth having.
+    with suppress(Exception):
+        target = reach(record.target_file).target
+    try:
+        return tuple(undo_function(record.undo_kind).by_hand(record.before, target))
+    except Exception:  # noqa: BLE001 - a record that is odd must not hide why it is still open
+        return ()
+
+
 # ── undoing ────────────────────────────────────────────────────────────────────────────
 
 
@@ -371,9 +386,8 @@ class _Undoing:
                 self._clock.sleep(BACKOFF_S * 2 ** (attempt - 1))
         for record in todo:
             self._tell("undo.readback", record, restored=False, observed=errors[record.undo])
-        self.report = replace(
-            self.report, failed=tuple(Failure(r, str(errors[r.undo])) for r in todo)
-        )
+        failed = (Failure(r, str(errors[r.undo]), by_hand(r, self._reach)) for r in todo)
+        self.report = replace(self.report, failed=tuple(failed))
 
     def _restore(self, record: UndoRecord) -> str | None:
         """The error, or None."""

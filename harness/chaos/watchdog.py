@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from harness.chaos.page import page
 from harness.chaos.procs import Actor, open_private, python_path
 from harness.chaos.registry import reach_for, undo_function
 from harness.chaos.undo import (
@@ -218,10 +219,15 @@ class _Watch:
             if actor.kill():
                 _say(f"killed actor {actor.pid}")
         deadline = self._clock.monotonic_s() + GIVE_UP_S
+        paged = False
         while True:
             report = self._undo()
             if report.complete or self._clock.monotonic_s() > deadline:
                 return report
+            if not paged:
+                # Nobody else is left to tell it; who comes may well find it undone by then.
+                _page(self._run_dir, report)
+                paged = True
             self._clock.sleep(RETRY_PERIOD_S)
 
     def _undo(self, fault: str | None = None) -> UndoReport:
@@ -237,6 +243,15 @@ def _prepare(target_file: str) -> None:
         reach_for(target_file).warm()
     except Exception as error:  # noqa: BLE001 - the undo itself will report it; keep watching
         _say(f"cannot connect to {target_file} beforehand: {error}")
+
+
+def _page(run_dir: Path, report: UndoReport) -> None:
+    try:
+        target = reach_for(report.failed[0].record.target_file).target
+    except Exception as error:  # noqa: BLE001 - as above
+        _say(f"NOT PAGED: the target file cannot be read: {error}")
+        return
+    _say(page(target, run_dir, report))
 
 
 def _say(text: str) -> None:

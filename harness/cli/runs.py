@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,10 @@ import click
 
 from harness.cli import history
 from harness.cli.lab import STATE_DIR
-from harness.errors import ExitStatus, LabError
+from harness.errors import ExitStatus, LabError, UndoIncomplete
 
 if TYPE_CHECKING:
+    from harness.chaos.undo import UndoReport
     from harness.load.calibration import Need
     from harness.plan.model import Entry, Plan, TargetNames
     from harness.target.model import Target
@@ -415,25 +417,59 @@ def report(run_dir: Path) -> int:
 
 
 @click.command()
-@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
-def recover(run_dir: Path) -> int:
-    """Undo whatever the run RUN has left in place; safe to repeat."""
-    from harness.chaos.recover import recover as undo
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Every run with something left in place.")
+@click.option(
+    "--target",
+    "target_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Take this target file, not the one that the log names.",
+)
+@_runs_option
+def recover(runs: tuple[str, ...], every: bool, target_file: Path | None, runs_root: Path) -> int:
+    """Undo whatever the runs RUN have left in place; safe to repeat.
 
-    found = undo(run_dir)
-    for name in found.undone:
-        click.echo(f"undone and read back: {name}")
-    for name in found.not_restored:
-        click.echo(f"nothing of ours is left, but the system did not come back by itself: {name}")
-    for failure in found.failed:
-        click.echo(
-            f"STILL IN PLACE: {failure.record.fault} ({failure.record.undo_kind} "
-            f"{failure.record.undo}): {failure.error}",
-            err=True,
-        )
-    if not (found.undone or found.not_restored or found.failed):
+    RUN is a run folder, or its undo log alone: a file, or s3://BUCKET/KEY.
+    """
+    from harness.chaos import recover as recovering
+
+    where = [*runs]
+    if every:
+        where += [str(path) for path in recovering.runs_left_open(runs_root)]
+    elif not runs:
+        raise click.UsageError("which run? Name one, or --all of those in --runs")
+    complete = True
+    for name in where:
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            recovering.run_folder(name, target_file, Path(scratch)) as run_dir,
+        ):
+            if len(where) > 1:
+                click.echo(name)
+            complete = _told(recovering.recover(run_dir, target_file=target_file)) and complete
+    if not where:
         click.echo("nothing to undo")
-    return ExitStatus.PASS if found.complete else ExitStatus.UNDO_INCOMPLETE
+    return ExitStatus.PASS if complete else ExitStatus.UNDO_INCOMPLETE
+
+
+def _told(report: UndoReport) -> bool:
+    """Print what an undo did; whether nothing is left in place."""
+    for name in report.undone:
+        click.echo(f"undone and read back: {name}")
+    for name in report.not_restored:
+        click.echo(f"nothing of ours is left, but the system did not come back by itself: {name}")
+    for failure in report.failed:
+        record = failure.record
+        what = f"{record.fault} ({record.undo_kind} {record.undo}): {failure.error}"
+        click.echo(f"STILL IN PLACE: {what}", err=True)
+        if failure.by_hand:
+            click.echo("  by hand:", err=True)
+        for line in failure.by_hand:
+            click.echo(f"    {line}", err=True)
+    if not (report.undone or report.not_restored or report.failed):
+        click.echo("nothing to undo")
+    return report.complete
 
 
 # ---- from a plan to a verdict ---------------------------------------------------------------
@@ -484,7 +520,7 @@ def _carry_out(plan: Plan, target_name: str, asked: _Asked, runs_root: Path) -> 
         plan = history.remembered(runs_root, _entering(plan, target, asked), target)
         with progress(plan.objectives) as shown:
             run_dir = new_run_dir(runs_root, plan, clock)
-            Conductor(
+            conductor = Conductor(
                 plan,
                 target,
                 target_file=target_file,
@@ -495,10 +531,18 @@ def _carry_out(plan: Plan, target_name: str, asked: _Asked, runs_root: Path) -> 
                 listen=asked.listen,
                 kill_switches=[asked.stop_file] if asked.stop_file else [],
                 approval=asked.approval,
-            ).run()
+            )
+            left: UndoIncomplete | None = None
+            try:
+                conductor.run()
+            except UndoIncomplete as error:
+                left = error
     read_plan, verdict = _judge(run_dir, keep_in=runs_root)
     _write_reports(run_dir)
     showing.verdict(read_plan, verdict, run_dir)
+    if left is not None:
+        # Last, so that it is what one sees: what to do now.
+        raise left
     return verdict.exit_status
 
 

@@ -65,6 +65,18 @@ class AlertReceivers:
 
 
 @dataclass(frozen=True)
+class Pager:
+    """Who is told when a fault could not be undone.
+
+    ``url`` takes a JSON object by POST: an incoming webhook of Slack or the like; with a
+    ``routing_key``, PagerDuty's Events API v2.
+    """
+
+    url: str
+    routing_key: str | None = None
+
+
+@dataclass(frozen=True)
 class Target:
     """A system under test and how to reach it.
 
@@ -89,6 +101,10 @@ class Target:
     alertmanager_url: str | None = None
     #: what Alertmanager delivers to in a run, so that delivery can be judged; None: nobody looks
     alert_receivers: AlertReceivers | None = None
+    #: ``s3://bucket/prefix`` where each undo log is copied to before its fault is made
+    undo_copy: str | None = None
+    #: who is told when a fault could not be undone; None: nobody is
+    pager: Pager | None = None
     aws_endpoint_url: str | None = None
     #: ``host:port`` of the resolver to ask; None: the system's
     dns_server: str | None = None

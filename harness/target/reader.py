@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.errors import PlanInvalid, Where
-from harness.target.model import AlertReceivers, Cluster, Database, Region, Target
+from harness.target.model import AlertReceivers, Cluster, Database, Pager, Region, Target
 from harness.target.windows import parse_freeze, parse_hours
 
 _EXAMPLE = "see docs/target-example.yaml"
@@ -32,6 +32,7 @@ _KEYS = {
     "clusters": [f.name for f in dataclasses.fields(Cluster)],
     "databases": [f.name for f in dataclasses.fields(Database)],
     "alert_receivers": [f.name for f in dataclasses.fields(AlertReceivers)],
+    "pager": [f.name for f in dataclasses.fields(Pager)],
 }
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]{16,}")
 _URLS = ("service_url", "edge_url", "prometheus_url", "alertmanager_url", "aws_endpoint_url")
@@ -179,13 +180,20 @@ def _contradictions(target: Target) -> Iterator[tuple[tuple[Any, ...], str, str]
                 yield (key, index), message, hint
     if target.alert_receivers is not None:
         yield from _wrong_receivers(target.alert_receivers)
-    for key in _URLS:
-        url = getattr(target, key)
+    if target.undo_copy is not None and not re.fullmatch(r"s3://[\w.-]+(/.*)?", target.undo_copy):
+        hint = "for example `s3://bucket/harness`"
+        yield ("undo_copy",), f"`{target.undo_copy}` is not a place in S3", hint
+    urls: list[tuple[tuple[str, ...], str | None]] = [
+        ((key,), getattr(target, key)) for key in _URLS
+    ]
+    if target.pager is not None:
+        urls.append((("pager", "url"), target.pager.url))
+    for key, url in urls:
         if url is not None and not _is_url(url):
-            yield (key,), f"`{url}` is not a URL", "for example `https://host:port`"
+            yield key, f"`{url}` is not a URL", "for example `https://host:port`"
         elif url is not None and _is_link_local(url):
             hint = "cloud metadata services have such addresses; name a host"
-            yield (key,), f"`{url}` is a link-local address", hint
+            yield key, f"`{url}` is a link-local address", hint
 
 
 def _wrong_receivers(

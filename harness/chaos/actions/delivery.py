@@ -8,14 +8,24 @@ version must not stay for as long as a good one takes.
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from harness.chaos import session as sessions
-from harness.chaos.registry import Reach, ReadBack, UndoFunction, register, require_allowed
+from harness.chaos.registry import (
+    Reach,
+    ReadBack,
+    UndoFunction,
+    kubectl,
+    register,
+    require_allowed,
+)
 from harness.errors import Refused
 from harness.target import rollouts
 from harness.target.kube import get_json, patch_json
+from harness.target.model import Target
 
 UNDO_KIND = "delivery.restore"
 #: How long a controller may take to look at a changed template, in seconds.
@@ -123,7 +133,15 @@ def restored(before: Mapping[str, Any], reach: Reach) -> ReadBack:
     return ReadBack(at_rest, {"image": image, "phase": status.get("phase")})
 
 
-register(UNDO_KIND, UndoFunction(restore, restored, within_s=90.0))
+def by_hand(before: Mapping[str, Any], target: Target | None) -> list[str]:
+    """The line that asks for the image before, where the delivered one is still asked for."""
+    words = kubectl(target, before["cluster"], before["namespace"])
+    words += ["patch", f"{before['kind']}/{before['name']}", "--type", "json", "--patch"]
+    change = _change(before, before["delivered"], before["image"])
+    return [shlex.join([*words, json.dumps(change, separators=(",", ":"))])]
+
+
+register(UNDO_KIND, UndoFunction(restore, restored, by_hand, within_s=90.0))
 
 
 # ── Kubernetes ─────────────────────────────────────────────────────────────────────────
@@ -168,13 +186,18 @@ def _get(where: Mapping[str, Any], reach: Reach) -> dict[str, Any]:
 
 def _set_image(where: Mapping[str, Any], reach: Reach, old: str, new: str) -> None:
     """Change the image if it is still ``old``."""
+    kind = "application/json-patch+json"
+    change = _change(where, old, new)
+    patch_json(reach.kubernetes(where["cluster"]), _path(where), change, kind)
+
+
+def _change(where: Mapping[str, Any], old: str, new: str) -> list[dict[str, str]]:
+    """A JSON Patch (RFC 6902) that changes the image if it is still ``old``."""
     path = f"/spec/template/spec/containers/{where['container']}/image"
-    change = [
+    return [
         {"op": "test", "path": path, "value": old},
         {"op": "replace", "path": path, "value": new},
     ]
-    kind = "application/json-patch+json"
-    patch_json(reach.kubernetes(where["cluster"]), _path(where), change, kind)
 
 
 def _promote(where: Mapping[str, Any], reach: Reach) -> None:

@@ -9,6 +9,7 @@ change with each replacement; only subnet and ACL ids are recorded.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -195,7 +196,25 @@ def restored(before: Mapping[str, Any], reach: Reach) -> ReadBack:
     return ReadBack(free and not leaked, {**observed, **({"leaked": leaked} if leaked else {})})
 
 
-register(UNDO_KIND, UndoFunction(restore, restored))
+def by_hand(before: Mapping[str, Any], target: Target | None) -> list[str]:
+    """Lines for a shell that do what :func:`restore` does; may be repeated."""
+    aws = ["aws", "--region", before["region"]]
+    if target is not None and target.aws_endpoint_url:
+        aws += ["--endpoint-url", target.aws_endpoint_url]
+    find = shlex.join([*aws, "ec2", "describe-network-acls", "--output", "text", "--filters"])
+    lines = []
+    for subnet, acl in sorted(before["subnets"].items()):
+        # An association has another id each time it is replaced.
+        query = f"NetworkAcls[].Associations[]|[?SubnetId=='{subnet}'].NetworkAclAssociationId"
+        now = f'{find} Name=association.subnet-id,Values={subnet} --query "{query}"'
+        to = [*aws, "ec2", "replace-network-acl-association", "--network-acl-id", acl]
+        lines.append(f'{shlex.join(to)} --association-id "$({now})"')
+    ours = f"{find} Name=tag:{TAG_UNDO},Values={before['tag']} --query NetworkAcls[].NetworkAclId"
+    delete = shlex.join([*aws, "ec2", "delete-network-acl", "--network-acl-id"])
+    return [*lines, f"{ours} | xargs -r -n 1 {delete}"]
+
+
+register(UNDO_KIND, UndoFunction(restore, restored, by_hand))
 
 
 # ── reading EC2 ────────────────────────────────────────────────────────────────────────

@@ -7,6 +7,7 @@ system itself replaced what was killed.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,10 +16,12 @@ from harness.chaos.registry import (
     Reach,
     ReadBack,
     UndoFunction,
+    kubectl,
     register,
     require_allowed,
 )
 from harness.errors import Refused
+from harness.target.model import Target
 
 UNDO_KIND = "pods.verify_replaced"
 #: More pods than this are killed only if the experiment says so.
@@ -132,7 +135,13 @@ def replaced(before: Mapping[str, Any], reach: Reach) -> ReadBack:
     return ReadBack(len(ready) >= desired, {"ready": len(ready), "desired": desired})
 
 
-register(UNDO_KIND, UndoFunction(restore, replaced, within_s=60.0, restores=False))
+def by_hand(before: Mapping[str, Any], target: Target | None) -> list[str]:
+    """Nothing is to be undone: what there is to look at."""
+    words = kubectl(target, before["cluster"], before["namespace"])
+    return [shlex.join([*words, "get", "pods", "--selector", f"app={before['app']}"])]
+
+
+register(UNDO_KIND, UndoFunction(restore, replaced, by_hand, within_s=60.0, restores=False))
 
 
 # ── reading Kubernetes ─────────────────────────────────────────────────────────────────
