@@ -9,7 +9,7 @@ DEFECT ?=
 PLAN   ?= experiments/gamedays/lab.yaml
 BENCH  ?=
 
-.PHONY: gameday test bench selftest fuzz lint mutants tampering trips storm refusals clean setup
+.PHONY: gameday test bench selftest fuzz lint mutants tampering trips storm orphans refusals clean setup
 .DEFAULT_GOAL := gameday
 
 gameday: $(VENV)/.lab  ## run the whole game day on the lab
@@ -57,6 +57,10 @@ trips: $(VENV)/.dev  ## from a breach Prometheus shows to the undo: p99 of many 
 STORM ?= 200
 storm: $(VENV)/.dev  ## the harness killed and signalled in the middle of days, again and again; 40 minutes
 	HARNESS_STORM=$(STORM) $(BIN)/python -m pytest -s --timeout 7200 tests/chaos/test_storm.py
+
+ORPHANS ?= 50
+orphans: $(VENV)/.dev  ## does anybody go on sending when the harness or Locust's master is killed? six minutes
+	HARNESS_ORPHANS=$(ORPHANS) $(BIN)/python -m pytest -s --timeout 3600 tests/load/test_orphans.py
 
 refusals: $(VENV)/.dev  ## every plan and experiment with every mistake, refused in under a second each
 	HARNESS_MUTANTS_EVERY=1 $(BIN)/python -m pytest -s tests/plan/test_mutations.py
