@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import signal
@@ -36,11 +37,12 @@ from harness.chaos.watchdog import WatchdogHandle, start_watchdog
 from harness.clock import Clock
 from harness.errors import Refused
 from harness.evidence.journal import Journal
-from harness.evidence.run import write_atomic
+from harness.evidence.run import write_atomic, written_by_others
 from harness.evidence.seal import SEAL, sealed
 from harness.load.driver import LiveFigures, LoadDriver
 from harness.load.readback import Pass, read_back
 from harness.plan.model import Fault, Phase, Plan
+from harness.secrets import in_mapping, learn, scrub
 from harness.target import entry
 from harness.target.expected import expected
 from harness.target.model import Target
@@ -151,6 +153,9 @@ class Conductor:
         Raises Refused before anything is touched, UndoIncomplete when a fault is still in
         place at the end, and whatever went wrong in between once all is in order again.
         """
+        for file in {fault.experiment for fault in self.plan.faults}:
+            learn(in_mapping(json.loads(Path(file).read_bytes())))
+        learn(in_mapping(self.plan.to_json()))
         self._write_plan()
         with lease(self.target, self.run_dir):
             self._refuse_or_go()
@@ -167,8 +172,6 @@ class Conductor:
                 self._finish(journal)
 
     def _write_plan(self) -> None:
-        import json
-
         recorded = self.plan.with_recorded(
             run=self.run_dir.name,
             started_t=self._clock.wall_s(),
@@ -388,6 +391,7 @@ class Conductor:
         journal.close()
         if self._watchdog is not None:
             self._watchdog.close()
+        scrub(written_by_others(self.run_dir))
         try:
             write_atomic(self.run_dir / SEAL, sealed(self.run_dir))
         except OSError as error:

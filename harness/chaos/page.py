@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.chaos.undo import UndoReport
+from harness.secrets import redact
 from harness.target.deadline import Late, call_within
 from harness.target.model import Target
 
@@ -33,7 +34,7 @@ def page(target: Target, run_dir: Path, report: UndoReport) -> str:
     pager = target.pager
     if pager is None:
         return "nobody is paged: the target names no `pager`"
-    document = _event(target, run_dir, report)
+    document = json.loads(redact(json.dumps(_event(target, run_dir, report))))
     if pager.routing_key is not None:
         summary = document["text"].splitlines()[0]
         payload = {"summary": summary, "source": target.name, "severity": "critical",

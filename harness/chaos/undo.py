@@ -32,6 +32,7 @@ from harness.chaos.registry import Reach, UndoFunction, reach_for, undo_function
 from harness.clock import Clock
 from harness.errors import Refused, UndoIncomplete
 from harness.evidence.journal import END, Journal
+from harness.secrets import redact
 
 LOG_NAME = "undo.jsonl"
 HISTORY_NAME = "history.jsonl"
@@ -437,7 +438,7 @@ class _Undoing:
     def _note_failure(self, record: UndoRecord, attempt: int, error: str) -> None:
         with suppress(OSError):
             if self._log:
-                self._log.undo_failed(record.undo, attempt, error)
+                self._log.undo_failed(record.undo, attempt, redact(error))
 
     def _tell(self, kind: str, record: UndoRecord, **data: Any) -> None:
         with suppress(OSError):

@@ -42,6 +42,8 @@ from harness.chaos.undo import (
 )
 from harness.clock import Clock, SystemClock
 from harness.errors import ExitStatus, HarnessError, Refused
+from harness.evidence.run import written_by_others
+from harness.secrets import redact, scrub
 
 LOCK_NAME = "watchdog.lock"
 SOURCE = "watchdog"
@@ -255,7 +257,7 @@ def _page(run_dir: Path, report: UndoReport) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+    sys.stdout.write(redact(f"{time.strftime('%H:%M:%S')} {text}\n"))
     sys.stdout.flush()
 
 
@@ -305,6 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.write(arguments.ready_fd, READY)
         os.close(arguments.ready_fd)
     report = watch.run()
+    scrub(written_by_others(arguments.run_dir))
     return ExitStatus.PASS if report.complete else ExitStatus.UNDO_INCOMPLETE
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.clock import Clock
+from harness.secrets import redact
 
 END = "source.end"
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
@@ -66,7 +67,7 @@ class Journal:
         """
         with self._lock:
             record = record_of(self._source, self._seq, self._clock, kind, t, data)
-            line = (text_of(record) + "\n").encode()
+            line = (redact(text_of(record)) + "\n").encode()
             written = os.write(self._fd, line)
             if written != len(line):
                 raise OSError(f"short write: {written} of {len(line)} bytes")

@@ -11,6 +11,7 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,22 @@ from harness.evidence.model import (
 from harness.evidence.seal import SEAL, broken
 from harness.evidence.series import read_series
 from harness.evidence.traffic import ReadbackFile, read_ledger, read_readback, read_tally
+from harness.secrets import redact
+
+
+def written_by_others(run_dir: Path) -> list[Path]:
+    """What other programs wrote into a run folder: their output, Chaos Toolkit's journals."""
+    folders = (run_dir / "logs", run_dir / "chaos")
+    return sorted(path for folder in folders for path in folder.glob("*") if path.is_file())
 
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` (0600) so that a reader sees all of it or none.
 
-    Raises OSError; then the file is as it was before.
+    Secrets this process knows of are redacted. Raises OSError; then the file is as it was before.
     """
+    with suppress(UnicodeDecodeError):
+        content = redact(content.decode()).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -22,7 +22,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.errors import PlanInvalid, Where
+from harness.secrets import learn
 from harness.target.model import AlertReceivers, Cluster, Database, Pager, Region, Target
+from harness.target.secrets import secrets_of
 from harness.target.windows import parse_freeze, parse_hours
 
 _EXAMPLE = "see docs/target-example.yaml"
@@ -54,7 +56,10 @@ def read_target(path: Path) -> Target:
     approvers = target.approvers and str(
         path.resolve().parent / Path(target.approvers).expanduser()
     )
-    return dataclasses.replace(target, kubeconfig=str(kubeconfig), approvers=approvers)
+    target = dataclasses.replace(target, kubeconfig=str(kubeconfig), approvers=approvers)
+    # Whoever knows a target may write of it: here, so that nobody forgets to.
+    learn(secrets_of(target))
+    return target
 
 
 def write_target(target: Target, path: Path) -> None:

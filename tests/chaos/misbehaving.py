@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from chaoslib.exceptions import InterruptExecution
@@ -66,3 +70,12 @@ def after_experiment_control(*_: Any, **__: Any) -> None:
 def _raise_in(hook: str) -> None:
     if hook in _hook:
         raise _ERRORS[_hook[hook]]("a control that fails")
+
+
+def leak(file: str) -> None:
+    """Says all that ``file`` (a JSON list) holds, on every way there is, and raises it."""
+    said = json.loads(Path(file).read_text())
+    for text in said:
+        sys.stdout.write(f"{text}\n")
+        logging.getLogger("chaostoolkit").error(text)
+    raise OSError(" ".join(said))
