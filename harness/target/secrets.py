@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from harness.secrets import in_mapping
 from harness.target.model import Target
@@ -22,7 +22,8 @@ def secrets_of(target: Target, environment: Mapping[str, str] = os.environ) -> I
         yield target.alert_receivers.token
     if target.pager is not None:
         # Who knows the address of an incoming webhook may post to it.
-        yield from (target.pager.url, urlsplit(target.pager.url).path)
+        yield target.pager.url
+        yield from (unquote(part) for part in urlsplit(target.pager.url).path.split("/"))
     yield from in_mapping(environment)
     yield from _of_kubeconfig(Path(target.kubeconfig).expanduser())
     given = {**environment, **target.environment}
