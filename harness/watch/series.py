@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from harness.clock import Clock
 from harness.errors import EvidenceError, Where
 from harness.evidence.run import write_atomic
+from harness.secrets import redact
 from harness.target.connect import prometheus
 from harness.target.model import Target
 
@@ -195,4 +196,5 @@ def _save(fetched: Fetched, run_dir: Path) -> dict[str, Any]:
 
 
 def _encode(document: Any) -> bytes:
-    return (json.dumps(document, separators=(",", ":")) + "\n").encode()
+    """As it is written: redacted before its digest is taken."""
+    return (redact(json.dumps(document, separators=(",", ":"))) + "\n").encode()

@@ -53,6 +53,9 @@ def test_secrets_are_found_by_the_names_of_settings_and_in_urls() -> None:
     found = set(secrets.in_mapping(settings))
     assert found >= {"one", "two", "three", "four", "five!", "six"}
     assert not found & {"/run/file", "us-east-1", "host"}
+    named = {"secrets": {"a": {"KUBERNETES_CONTEXT": "us-east-1a", "token": "seven"}}}
+    used = {"provider": {"secrets": ["us-east-1a"]}}
+    assert set(secrets.in_mapping({**named, **used})) == {"seven"}
 
 
 def test_short_words_are_left_in_peace() -> None:
