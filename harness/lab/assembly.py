@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,10 @@ from harness.lab.dns import AnswerFunction, DnsServer
 from harness.lab.envoy import Envoy, HealthCheck
 from harness.lab.health import HealthChecker
 from harness.lab.kube.analysis import Answer
+from harness.lab.kube.autoscaling import Values
 from harness.lab.kube.cluster import Cluster, NodeSpec
 from harness.lab.layout import Layout
+from harness.lab.manifests import REQUESTS_METRIC, requests_query
 from harness.lab.network import Network
 from harness.lab.packetfilter import PacketFilter
 from harness.lab.part import Part, http_get
@@ -123,7 +125,7 @@ class Parts:
         )
         self.clusters: dict[str, Cluster] = {}
         #: queries under way, kept so that they are not lost half-way
-        self._queries: set[asyncio.Task[Answer]] = set()
+        self._queries: set[asyncio.Task[Any]] = set()
         self.instance_of_node: dict[str, str] = {}
         self.zone_of_node: dict[str, str] = {}
         self.health = HealthChecker(clock, time_scale, lambda *_: self.changed.set())
@@ -328,27 +330,53 @@ class Parts:
                 log_dir=self.state_dir / "logs" / "pods",
                 start_delay_s=0.0,
                 ask=self._ask,
+                measure=self._measure,
             )
             await cluster.serve(self.layout.kube(zone.cluster), names.KUBE_PORT)
             self.clusters[zone.cluster] = cluster
 
     def _ask(self, metric: dict[str, Any], answered: Callable[[Answer], None]) -> None:
         """Measure a metric of an AnalysisRun: its query, asked of the lab's Prometheus."""
-        task = asyncio.ensure_future(self._query(metric["provider"]["prometheus"]["query"]))
+        query = metric["provider"]["prometheus"]["query"]
+
+        def told(found: list[dict[str, Any]] | str) -> None:
+            answered(found if isinstance(found, str) else [_value(series) for series in found])
+
+        self._query(query, told)
+
+    def _measure(
+        self, metric: str, pods: Sequence[str], answered: Callable[[Values], None]
+    ) -> None:
+        """Measure a metric of pods, as an adapter of custom metrics does from its rules."""
+        if metric != REQUESTS_METRIC:
+            answered(f"the server could not find the metric {metric} for pods")
+            return
+
+        def told(found: list[dict[str, Any]] | str) -> None:
+            if isinstance(found, str):
+                answered(found)
+            else:
+                answered({series["metric"].get("pod", ""): _value(series) for series in found})
+
+        self._query(requests_query(pods), told)
+
+    def _query(self, query: str, told: Callable[[list[dict[str, Any]] | str], None]) -> None:
+        """Ask the lab's Prometheus; ``told`` gets the series, or why there are none."""
+        task = asyncio.ensure_future(self._queried(query))
         self._queries.add(task)
 
-        def done(task: asyncio.Task[Answer]) -> None:
+        def done(task: asyncio.Task[list[dict[str, Any]] | str]) -> None:
             self._queries.discard(task)
             if not task.cancelled():
-                answered(task.result())
+                told(task.result())
 
         task.add_done_callback(done)
 
-    async def _query(self, query: str) -> Answer:
+    async def _queried(self, query: str) -> list[dict[str, Any]] | str:
         if self.prometheus is None:
             return "there is no Prometheus"
         try:
-            found = await self.prometheus.query(query)
+            return await self.prometheus.query(query)
         except (
             LabError,
             aiohttp.ClientError,
@@ -358,7 +386,6 @@ class Parts:
             KeyError,
         ) as error:
             return f"{type(error).__name__}: {error}"
-        return [float(series["value"][1]) for series in found]
 
     def settle(self) -> None:
         """The first pods start at once; from now on one takes as long as in a real cluster."""
@@ -366,6 +393,8 @@ class Parts:
             cluster.start_delay_s = self._pod_start_delay_s
             cluster.replace_pods = "pods-not-replaced" not in self.defects
             cluster.analysis_blind = "canary-analysis-says-success" in self.defects
+            cluster.autoscaler.acts = "hpa-does-nothing" not in self.defects
+            cluster.autoscaler.scales_in = "hpa-never-scales-back" not in self.defects
 
     # ---- end ------------------------------------------------------------------------------
 
@@ -395,6 +424,10 @@ class Parts:
     def all_pids(self) -> list[int]:
         """Every process of the lab, this one included."""
         return proc.descendants(os.getpid())
+
+
+def _value(series: dict[str, Any]) -> float:
+    return float(series["value"][1])
 
 
 def _node_name(private_ip: str, region: str) -> str:

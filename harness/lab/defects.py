@@ -45,6 +45,8 @@ DEFECTS: tuple[Defect, ...] = (
         "the load balancer sends nobody to a new version, whatever its weight",
         "exit 111",
     ),
+    Defect("hpa-does-nothing", "the autoscaler measures its load and never scales", "exit 99"),
+    Defect("hpa-never-scales-back", "the autoscaler never takes a pod away", "exit 99"),
     Defect(
         "generator-killed", "the traffic generator is killed half-way", "exit 111", where="load"
     ),

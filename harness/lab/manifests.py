@@ -35,6 +35,11 @@ CANARY_SERVICE = f"{CANARY}-canary"
 PREVIEW_SERVICE = f"{BLUE_GREEN}-preview"
 ANALYSIS = f"{CANARY}-health"
 _ROLLOUTS = "argoproj.io/v1alpha1"
+#: The service that is scaled by its load: requests per second that a pod shall have, the metric
+#: that tells, and the most pods there may be.
+SCALED, SCALED_TO, REQUESTS_METRIC, SCALED_MOST = "image", 40, "http_requests_per_second", 4
+#: Pods are taken away once the load has asked for fewer for so long, in seconds.
+_SCALE_IN_AFTER_S = 10
 #: Pods of a version nobody is sent to any more are kept for so long, in seconds.
 _SCALE_DOWN_S = 5
 
@@ -78,7 +83,15 @@ def manifests(
             objects += [_service(PREVIEW_SERVICE, service)]
             workload = _rollout(workload, {"blueGreen": _blue_green()})
         objects.append(workload)
+        if service == SCALED:
+            objects.append(_autoscaler(counts[service]))
     return objects
+
+
+def requests_query(pods: Sequence[str]) -> str:
+    """PromQL of :data:`REQUESTS_METRIC` by pod, as a rule of a metrics adapter has it."""
+    of = f'pod=~"{"|".join(pods)}",op!~"health|metrics|other"'
+    return f"sum by (pod) (rate(http_requests_total{{{of}}}[5s]))"
 
 
 def pod_env(layout: Layout, cluster: str, defects: Sequence[str] = ()) -> dict[str, str]:
@@ -236,6 +249,32 @@ def _service(service: str, app: str = "") -> Manifest:
             "clusterIP": "None",
             "selector": {"app": app or service},
             "ports": [{"name": "http", "port": POD_PORT, "targetPort": POD_PORT}],
+        },
+    }
+
+
+def _autoscaler(least: int) -> Manifest:
+    """As many pods as the requests ask for, never fewer than there are without one."""
+    metric = {
+        "metric": {"name": REQUESTS_METRIC},
+        "target": {"type": "AverageValue", "averageValue": str(SCALED_TO)},
+    }
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": _metadata(SCALED),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": SCALED},
+            "minReplicas": least,
+            "maxReplicas": max(SCALED_MOST, least),
+            "metrics": [{"type": "Pods", "pods": metric}],
+            "behavior": {
+                "scaleUp": {"stabilizationWindowSeconds": 0},
+                "scaleDown": {
+                    "stabilizationWindowSeconds": _SCALE_IN_AFTER_S,
+                    "policies": [{"type": "Pods", "value": 2, "periodSeconds": 5}],
+                },
+            },
         },
     }
 

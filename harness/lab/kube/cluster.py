@@ -25,6 +25,7 @@ from harness.lab.kube import kinds, patch
 from harness.lab.kube.analysis import AnalysisController, Ask
 from harness.lab.kube.api import Api
 from harness.lab.kube.apierror import not_found
+from harness.lab.kube.autoscaling import AutoscalerController, Measure, Values
 from harness.lab.kube.controller import ControllerManager
 from harness.lab.kube.deployments import DeploymentController
 from harness.lab.kube.disruption import DisruptionController
@@ -58,6 +59,10 @@ def _nobody_asked(metric: Obj, answered: Callable[[str], None]) -> None:
     answered("this cluster has no metrics provider")
 
 
+def _nobody_measures(metric: str, pods: Sequence[str], answered: Callable[[Values], None]) -> None:
+    answered("this cluster has no custom metrics API")
+
+
 def _later(delay_s: float, action: Callable[[], None]) -> Callable[[], None]:
     loop = asyncio.get_running_loop()
     handle = loop.call_later(delay_s, action) if delay_s > 0 else loop.call_soon(action)
@@ -71,7 +76,7 @@ class Cluster:
     process's start; ``restart_backoff_s`` doubles with each crash up to
     ``restart_backoff_max_s``; pods stay ``eviction_s`` on an unreachable node.
     ``extra_kinds`` are served besides the built-in ones. ``seed`` fixes names and uids.
-    ``ask`` measures the metrics of AnalysisRuns.
+    ``ask`` measures the metrics of AnalysisRuns, ``measure`` those of autoscalers.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class Cluster:
         history: int = 5000,
         seed: int | None = None,
         ask: Ask = _nobody_asked,
+        measure: Measure = _nobody_measures,
     ) -> None:
         self.name = name
         self._clock = clock
@@ -119,6 +125,7 @@ class Cluster:
         self._endpoints = EndpointsController(self.registry)
         self._rollouts = RolloutController(self.registry)
         self._analysis = AnalysisController(self.registry, ask)
+        self._autoscalers = AutoscalerController(self.registry, measure)
         self._manager: ControllerManager | None = None
         self._kubelet: Kubelet | None = None
         self._api: Api | None = None
@@ -144,6 +151,11 @@ class Cluster:
     @analysis_blind.setter
     def analysis_blind(self, value: bool) -> None:
         self._analysis.blind = value
+
+    @property
+    def autoscaler(self) -> AutoscalerController:
+        """The controller of HorizontalPodAutoscalers, whose seeded defects are set there."""
+        return self._autoscalers
 
     @property
     def start_delay_s(self) -> float:
@@ -201,6 +213,7 @@ class Cluster:
                 DeploymentController(self.registry),
                 self._rollouts,
                 self._analysis,
+                self._autoscalers,
                 self._endpoints,
                 DisruptionController(self.registry),
             ],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import re
 
-from harness.lab.kube.objects import Obj, at, labels_of
+from harness.lab.kube.objects import Obj, at, labels_of, quantity
 from harness.lab.kube.selectors import selector_object
 
 Causes = list[tuple[str, str]]
@@ -199,3 +199,27 @@ def check_disruption_budget(obj: Obj, old: Obj | None) -> Causes:
     if "minAvailable" in spec and "maxUnavailable" in spec:
         return [("spec", "Invalid value: minAvailable and maxUnavailable cannot be both set")]
     return []
+
+
+def check_hpa(obj: Obj, old: Obj | None) -> Causes:
+    spec = obj["spec"]
+    least, most = spec.get("minReplicas", 1), spec.get("maxReplicas")
+    if not isinstance(most, int) or most < 1:
+        return [("spec.maxReplicas", "Required value: must be greater than 0")]
+    if not isinstance(least, int) or not 1 <= least <= most:
+        message = f"Invalid value: {least}: must be at least 1 and at most maxReplicas"
+        return [("spec.minReplicas", message)]
+    if not at(spec, "scaleTargetRef.name"):
+        return [("spec.scaleTargetRef.name", "Required value")]
+    causes: Causes = []
+    for index, metric in enumerate(spec.get("metrics") or ()):
+        given = at(metric, "pods.target.averageValue")
+        path = f"spec.metrics[{index}].pods.target.averageValue"
+        if given is None:
+            continue
+        try:
+            if quantity(given) <= 0:
+                causes.append((path, f"Invalid value: {given!r}: must be positive"))
+        except ValueError as error:
+            causes.append((path, f"Invalid value: {error}"))
+    return causes

@@ -230,6 +230,7 @@ AUTOSCALER = Kind(
     has_status=True,
     columns=tables.AUTOSCALER,
     default=defaults.hpa,
+    check=defaults.check_hpa,
 )
 NETWORK_POLICY = Kind(
     "networking.k8s.io",

@@ -6,6 +6,7 @@ a :func:`clone` and put that back.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -137,6 +138,23 @@ def int_or_percent(value: Any, total: int, *, round_up: bool) -> int:
         return int(text)
     share = int(text[:-1]) * total
     return -(-share // 100) if round_up else share // 100
+
+
+_QUANTITY = {"m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20}
+
+
+def quantity(text: object) -> float:
+    """A quantity (``500m``, ``2``, ``1Ki``) as a number. Raises ValueError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(m|k|M|G|Ki|Mi)?", str(text))
+    if found is None:
+        raise ValueError(f"{text!r} is no quantity")
+    return float(found[1]) * _QUANTITY[found[2] or ""]
+
+
+def quantity_text(value: float) -> str:
+    """``value`` as a quantity, in thousandths where it is no whole number."""
+    thousandths = round(value * 1000)
+    return f"{thousandths}m" if thousandths % 1000 else str(thousandths // 1000)
 
 
 def image_tag(image: str) -> str:

@@ -289,10 +289,20 @@ def _scale_target(obj: Obj, now: float) -> str:
     return f"{at(obj, 'spec.scaleTargetRef.kind')}/{at(obj, 'spec.scaleTargetRef.name')}"
 
 
+def _scale_metrics(obj: Obj, now: float) -> str:
+    """``12500m/40`` per metric: what it is, and what it shall be."""
+    current = at(obj, "status.currentMetrics", ())
+    shown = []
+    for index, metric in enumerate(at(obj, "spec.metrics", ())):
+        seen = at(current[index], "pods.current.averageValue") if index < len(current) else None
+        shown.append(f"{seen or '<unknown>'}/{at(metric, 'pods.target.averageValue')}")
+    return ", ".join(shown) or "<unknown>"
+
+
 AUTOSCALER = (
     NAME,
     Column("Reference", _scale_target),
-    Column("Targets", lambda o, n: "<unknown>"),
+    Column("Targets", _scale_metrics),
     Column("MinPods", _path("spec.minReplicas", 1)),
     Column("MaxPods", _path("spec.maxReplicas")),
     Column("Replicas", _path("status.currentReplicas", 0), "integer"),
