@@ -47,7 +47,7 @@ from harness.target import entry
 from harness.target.expected import expected
 from harness.target.model import Target
 from harness.target.preflight import Check, preflight, settled
-from harness.watch.observers import observers, periods
+from harness.watch.observers import autoscalers, observers, periods
 from harness.watch.receivers import Receivers, ReceiversListen
 from harness.watch.series import fetch_series
 from harness.watch.watch import Watch
@@ -227,6 +227,8 @@ class Conductor:
 
     def _prepare(self, journal: Journal) -> None:
         looking = observers(self.target)
+        if self.plan.watches_autoscalers:
+            looking += autoscalers(self.target)
         if self._receivers is not None:
             every_s = periods(self.target).alerts
             looking.append(ReceiversListen(self._receivers.described, every_s))

@@ -320,6 +320,20 @@ class Regression(_InPhases):
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """The autoscaler of ``service`` has as many pods ready as the surge of the traffic asks for
+    within ``out_within_s`` of its beginning, and no more than before within ``in_within_s`` of its
+    end. Judged once: the surge is when the planned rate is above the one it began with."""
+
+    kind: ClassVar[str] = "scaling"
+    text: str
+    line: int
+    service: str
+    out_within_s: float
+    in_within_s: float
+
+
+@dataclass(frozen=True)
 class _OfHistory:
     """An objective judged once, by what happened before this run and never by it.
 
@@ -375,6 +389,7 @@ Objective: TypeAlias = (
     | Canary
     | BlueGreen
     | RollingUpdate
+    | Scaling
     | Regression
     | Mttr
     | Mtbf
@@ -429,6 +444,11 @@ class Plan:
     def watches_alerts(self) -> bool:
         """Whether an objective asks which alerts fired, or arrived."""
         return any(isinstance(o, (Alert, NoOtherAlert)) for o in self.objectives)
+
+    @property
+    def watches_autoscalers(self) -> bool:
+        """Whether an objective asks how a service was scaled."""
+        return any(isinstance(o, Scaling) for o in self.objectives)
 
     @property
     def receivers(self) -> frozenset[str]:

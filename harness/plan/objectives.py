@@ -31,6 +31,7 @@ from harness.plan.model import (
     Recovery,
     Regression,
     RollingUpdate,
+    Scaling,
     Throughput,
 )
 from harness.plan.quantities import duration_s, fraction, rate_per_s
@@ -168,6 +169,17 @@ WORDINGS: dict[str, Wording] = {
         "complete within 60s",
         "of",
         lambda m, **k: RollingUpdate(within_s=duration_s(m["duration"]), **k),
+    ),
+    "scaling": Wording(
+        rf"(?P<service>[\w.-]+) out within {_DURATION} and back in within (?P<back>\S+)",
+        "image out within 30s and back in within 60s",
+        "",
+        lambda m, **k: Scaling(
+            service=m["service"],
+            out_within_s=duration_s(m["duration"]),
+            in_within_s=duration_s(m["back"]),
+            **k,
+        ),
     ),
     "regression": Wording(
         rf"(?P<figure>p50|p95|p99|availability|error rate) at most {_PERCENT} "

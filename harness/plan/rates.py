@@ -91,6 +91,24 @@ class Curve:
         done = (max(0.0, t_s) - self._starts_s[index]) / piece.duration_s
         return piece.start + (piece.end - piece.start) * done
 
+    @cached_property
+    def surge_s(self) -> tuple[float, float] | None:
+        """From when to when the rate is above the one it began with; None where it never is, is so
+        more than once, or never comes back."""
+        base = self.pieces[0].start
+        above = [n for n, piece in enumerate(self.pieces) if max(piece.start, piece.end) > base]
+        once = above == list(range(above[0], above[-1] + 1)) if above else False
+        if not once or self.pieces[-1].end > base:
+            return None
+        first, last = self.pieces[above[0]], self.pieces[above[-1]]
+        start_s, end_s = self._starts_s[above[0]], self._starts_s[above[-1] + 1]
+        # Down a ramp that began below: from where it crosses the rate.
+        if first.start < base:
+            start_s += first.duration_s * (base - first.start) / (first.end - first.start)
+        if last.end < base:
+            end_s -= last.duration_s * (base - last.end) / (last.start - last.end)
+        return start_s, end_s
+
     def arrivals_by(self, t_s: float) -> float:
         """Arrivals planned from the start to an instant."""
         if t_s <= 0:

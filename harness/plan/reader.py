@@ -37,12 +37,14 @@ from harness.plan.model import (
     Plan,
     Recovery,
     RollingUpdate,
+    Scaling,
     TargetNames,
     Traffic,
 )
 from harness.plan.nodes import Node, fail, load_yaml, nearest, relative
 from harness.plan.objectives import WORDINGS, objective_of, parse_objective
 from harness.plan.quantities import duration_s, fraction, speed_of
+from harness.plan.rates import Curve
 from harness.plan.shapes import is_shape, parse_rate, scaled_to
 from harness.plan.slo import Slo, parse_slo
 from harness.plan.slo_files import read_slos
@@ -433,6 +435,8 @@ class _Reader:
                 "remove the objective, or replay no recording",
                 node.where(kind),
             )
+        if isinstance(objective, Scaling):
+            _surge_can_be_seen(objective, plan, node.where(kind))
         if not isinstance(objective, _BOUNDED):
             return
         for name in objective.faults:
@@ -450,6 +454,27 @@ class _Reader:
 
 _Bounded: TypeAlias = Recovery | Failover | Failback | Alert | Canary | BlueGreen | RollingUpdate
 _BOUNDED = (Recovery, Failover, Failback, Alert, Canary, BlueGreen, RollingUpdate)
+
+
+def _surge_can_be_seen(objective: Scaling, plan: Plan, where: Where) -> None:
+    """A surge that there is, which lasts and is followed by enough for both bounds."""
+    curve = plan.traffic.curve
+    surge_s = curve.surge_s if isinstance(curve, Curve) else None
+    if surge_s is None:
+        fail(
+            "the traffic has no surge that autoscaling could be judged by",
+            "write rate: spike 100/s to 400/s at 30s for 60s, say",
+            where,
+        )
+    start_s, end_s = surge_s
+    for within_s, watched_s, what, hint in (
+        (objective.out_within_s, end_s - start_s, "that the surge lasts", "the surge"),
+        (objective.in_within_s, plan.duration_s - end_s, "that are left after the surge",
+         "baseline: or cool_down:"),
+    ):  # fmt: skip
+        if within_s > watched_s:
+            message = f"{within_s:g}s is longer than the {max(0.0, watched_s):g}s {what}"
+            fail(message, f"shorten the bound, or lengthen {hint}", where)
 
 
 def _sent(plan: Plan) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ UNKNOWN = "unknown"
 #: What is further from the traffic is no instant of its run, whatever wrote it down.
 _NEAR_S = 3600.0
 #: Observers that are not called as the subjects they watch.
-_OBSERVERS = {"db": "databases"}
+_OBSERVERS = {"db": "databases", "hpa": "autoscalers"}
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Case:
             return 0.0
         if traffic.curve.is_constant:
             return traffic.rate * (end_t - start_t)
-        begun, by = self._schedules_begun, traffic.curve.arrivals_by
+        begun, by = self.schedules_begun, traffic.curve.arrivals_by
         # Each process sends an equal share, from a start of its own some moments apart.
         return sum(by(end_t - t) - by(start_t - t) for t in begun) / len(begun)
 
@@ -160,11 +160,12 @@ class Case:
             return 0.0
         edges = (seconds.start, seconds.stop)
         return float(
-            sum(max(recording.off_by(at - t) for t in self._schedules_begun) for at in edges)
+            sum(max(recording.off_by(at - t) for t in self.schedules_begun) for at in edges)
         )
 
     @cached_property
-    def _schedules_begun(self) -> tuple[float, ...]:
+    def schedules_begun(self) -> tuple[float, ...]:
+        """When each generator's schedule began. Raises ValueError where none says so."""
         said = [tally.start.get("start_t") for tally in self.evidence.tallies]
         begun = tuple(float(t) for t in said if isinstance(t, (int, float)))
         if not begun:

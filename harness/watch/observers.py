@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from harness.clock import Clock, SystemClock
 from harness.target.model import Target
 from harness.watch.alertmanager import Alertmanager
+from harness.watch.autoscalers import Autoscalers
 from harness.watch.databases import Databases
 from harness.watch.db_lag import DatabaseLag
 from harness.watch.dns import DatabaseWriterName, ServiceName
@@ -93,3 +94,9 @@ def observers(target: Target, clock: Clock | None = None) -> list[Observer]:
     if Machine.can_be_seen():
         found.append(Machine(clock))
     return found
+
+
+def autoscalers(target: Target) -> list[Observer]:
+    """Who watches how services are scaled: only asked for, since not every target allows it."""
+    every_s = periods(target).kubernetes
+    return [Autoscalers(target, cluster, every_s) for cluster in target.clusters]

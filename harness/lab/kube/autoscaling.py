@@ -339,14 +339,18 @@ class AutoscalerController:
             status["currentMetrics"] = seen
             if scaled:
                 status["lastScaleTime"] = now
-            able, words = ("SucceededRescale", "the HPA was able to update the target scale") \
-                if scaled else (decision.held or "ReadyForNewScale", "recommended size is kept")  # fmt: skip
+            if scaled:
+                able, words = "SucceededRescale", "the HPA was able to update the target scale"
+            else:
+                able, words = decision.held or "ReadyForNewScale", "the recommended size is kept"
             _set(obj, "AbleToScale", "True", now, able, words)
-            _set(obj, "ScalingActive", "True", now, "ValidMetricFound",
-                 "the HPA was able to calculate a replica count from pods metrics")  # fmt: skip
-            reason, limited = decision.limited
-            _set(obj, "ScalingLimited", "True" if reason else "False", now,
-                 reason or "DesiredWithinRange", limited or "the desired count is within range")  # fmt: skip
+            words = "the HPA was able to calculate a replica count from pods metrics"
+            _set(obj, "ScalingActive", "True", now, "ValidMetricFound", words)
+            reason, words = decision.limited
+            status_of_limit = "True" if reason else "False"
+            reason = reason or "DesiredWithinRange"
+            words = words or "the desired count is within the acceptable range"
+            _set(obj, "ScalingLimited", status_of_limit, now, reason, words)
 
         self._registry.mutate(kinds.AUTOSCALER, *key, change)
 

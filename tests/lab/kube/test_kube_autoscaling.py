@@ -66,11 +66,7 @@ class World:
                 "spec": {"containers": [{"name": "image", "image": "image:v1"}]},
             }
             self.registry.create(kinds.POD, NAMESPACE, pod)
-            ready = [{"type": "Ready", "status": "True"}]
-            self.registry.mutate(
-                kinds.POD, NAMESPACE, f"image-{number}",
-                lambda obj: obj["status"].update(conditions=ready),
-            )  # fmt: skip
+            self.registry.mutate(kinds.POD, NAMESPACE, f"image-{number}", _ready)
         for name in have[self.replicas :]:
             self.registry.store.remove(kinds.POD.storage, NAMESPACE, name)
         self.registry.mutate(
@@ -102,6 +98,10 @@ class World:
             self._start_pods()
             seen.append(self.replicas)
         return seen
+
+
+def _ready(pod: Obj) -> None:
+    pod["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
 
 
 def _deployment() -> Obj:
