@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+#: What Kubernetes allows where nothing else is said.
+TOLERANCE = 0.1
 #: Where each type of metric keeps its source.
 _SOURCES = {
     "Resource": "resource",
@@ -30,8 +32,8 @@ def autoscaler_seen(hpa: Mapping[str, Any]) -> dict[str, Any]:
     """Bounds, pods, metrics and what it says of itself.
 
     ``scales``: name of what it scales. ``metrics``: ``name``, ``value`` and ``target`` in one
-    unit, whose ratio decides, ``value`` None where it is not known. ``active``: whether it could
-    tell how many pods there should be; ``why`` is what stops it.
+    unit, whose ratio decides; ``value`` is None where it is not known. ``tolerance``: of that
+    ratio. ``active``: whether it could tell how many pods there should be, else ``why`` not.
     """
     spec, status = hpa.get("spec") or {}, hpa.get("status") or {}
     ref = spec.get("scaleTargetRef") or {}
@@ -51,8 +53,16 @@ def autoscaler_seen(hpa: Mapping[str, Any]) -> dict[str, Any]:
         "active": not bad and "ScalingActive" in conditions,
         "why": "; ".join(f"{c.get('reason')}: {c.get('message')}" for c in bad),
         "limited": (conditions.get("ScalingLimited") or {}).get("reason"),
+        "tolerance": _tolerance(spec),
         "metrics": _metrics(spec.get("metrics") or (), status.get("currentMetrics") or ()),
     }
+
+
+def _tolerance(spec: Mapping[str, Any]) -> float:
+    """Share of its target by which a metric may be above it before there are more pods."""
+    rules = (spec.get("behavior") or {}).get("scaleUp") or {}
+    found = quantity(rules.get("tolerance"))
+    return TOLERANCE if found is None else found
 
 
 def _metrics(specs: Any, seen: Any) -> list[dict[str, Any]]:

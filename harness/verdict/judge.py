@@ -35,6 +35,7 @@ from harness.plan.model import (
     Recovery,
     Regression,
     RollingUpdate,
+    Scaling,
     Throughput,
 )
 from harness.verdict.agreement import View, judge_agreement, view
@@ -64,6 +65,7 @@ from harness.verdict.recovery import judge_recovery
 from harness.verdict.regression import judge_regression
 from harness.verdict.reliability import judge_mtbf, judge_mttr
 from harness.verdict.saturation import Machine, excused, excused_in_part
+from harness.verdict.scaling import judge_scaling
 from harness.verdict.sufficiency import all_gaps, judge_evidence, judge_generator, judge_rate
 from harness.verdict.traffic import (
     judge_availability,
@@ -98,6 +100,8 @@ _TELLING = (
     "fault landed",
     "durability",
     "canary",
+    "scaling",
+    "scaling back",
     "content",
     "pods replaced",
     "routing",
@@ -185,6 +189,8 @@ class _Judge:
                 yield from self._safe(objective.text, "all", judge_mttr, case, objective)
             elif isinstance(objective, Mtbf):
                 yield from self._safe(objective.text, "all", judge_mtbf, case, objective)
+            elif isinstance(objective, Scaling):
+                yield from self._safe(objective.text, "all", judge_scaling, case, objective)
             elif isinstance(objective, ErrorBudget):
                 about = objective.phases[0] if len(objective.phases) == 1 else "all"
                 yield from self._safe(
