@@ -44,7 +44,8 @@ def plan(plan: Plan) -> None:
     click.echo("objectives:")
     for objective in plan.objectives:
         places = getattr(objective, "phases", None) or getattr(objective, "faults", ())
-        click.echo(f"  {objective.text}  ({', '.join(places) or 'by what was before'})")
+        by = "by the surge" if objective.kind == "scaling" else "by what was before"
+        click.echo(f"  {objective.text}  ({', '.join(places) or by})")
     for start in plan.starts:
         click.echo(f"starts only when: {start.text}")
     if plan.guards:
