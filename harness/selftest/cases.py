@@ -32,6 +32,7 @@ DAYS = {
     "losses": Path("experiments/gamedays/selftest.yaml"),
     "deliveries": Path("experiments/gamedays/selftest-delivery.yaml"),
     "alerts": Path("experiments/gamedays/selftest-alerts.yaml"),
+    "scaling": Path("experiments/gamedays/selftest-scaling.yaml"),
     "history": Path("experiments/gamedays/selftest-history.yaml"),
 }
 #: What a defect may be in.

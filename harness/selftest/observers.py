@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from harness.selftest.alerting import Alerting
 from harness.selftest.course import Course, Day, after
 from harness.selftest.deliveries import Deliveries
+from harness.selftest.scaling import Autoscaling
 from harness.selftest.traffic import Traffic
 from harness.selftest.world import Blind
 
@@ -73,7 +74,8 @@ class Observers:
 
     def _named(self, observer: str) -> list[str]:
         """What it is known of an observer beforehand that it will see."""
-        found = observer in ("alerts", "alertmanager") or observer.startswith("deliveries-")
+        found = observer in ("alerts", "alertmanager")
+        found |= observer.startswith(("deliveries-", "autoscalers-"))
         return [] if found else sorted(self.subjects[observer])
 
     def _sighted(
@@ -129,6 +131,8 @@ class Observers:
         delivered = Deliveries(day).subjects()
         if delivered:
             found[f"deliveries-{first}"] = delivered
+        for observer, scaled in Autoscaling(day).observers().items():
+            found.setdefault(observer, {}).update(scaled)
         return found | self.alerting.observers()
 
     def _faults(self, *kinds: str) -> list[Course]:

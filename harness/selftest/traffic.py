@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from harness.evidence import histogram
 from harness.plan.model import Plan
+from harness.plan.rates import Curve
 from harness.selftest.course import Day, State
 from harness.selftest.deliveries import Deliveries, Window, old_pods
 from harness.selftest.world import Canary, Trouble, World
@@ -170,12 +171,26 @@ class Traffic:
         # Until a second after the last phase, so that its last second is whole.
         end_s, at_s, number = int(self.day.end_s) + 2, 0.0, 0
         even = self.plan.traffic.arrivals != "poisson"
+        curve = self.plan.traffic.curve
+        if isinstance(curve, Curve) and not curve.is_constant:
+            yield from self._shaped(curve, end_s, even)
+            return
         while True:
             at_s = (number + 0.5) / rate if even else at_s + self.rng.expovariate(rate)
             number += 1
             if at_s >= end_s:
                 return
             yield at_s
+
+    def _shaped(self, curve: Curve, end_s: float, even: bool) -> Iterator[float]:
+        """As many as the curve says: it is followed, and what is due comes so much later."""
+        due, at_s, number = 0.0, 0.0, 0
+        while at_s < end_s:
+            due = number + 0.5 if even else due + self.rng.expovariate(1.0)
+            number += 1
+            at_s = curve.instant_s(due / self.world.generator.speed)
+            if at_s < end_s:
+                yield at_s
 
     def _silent(self, worker: int, at_s: float, stalls: list[tuple[float, float]]) -> bool:
         generator = self.world.generator

@@ -162,6 +162,31 @@ class Rolling:
 
 
 @dataclass(frozen=True)
+class Autoscaler:
+    """The autoscalers of the first two zones (of ``zone`` only, if that is given; the other's is
+    as it should be). Moments count from the beginning of the surge, ``takes_s`` and ``again_s``
+    from its end."""
+
+    zone: str = ""
+    there: bool = True
+    #: pods when the surge begins
+    before: int = 1
+    #: it asks for ``pods``, which are ready so long after
+    asks_s: float | None = 2.0
+    pods: int = 3
+    ready_s: float | None = 2.0
+    #: asks for as few as before, in the middle of the surge
+    given_up_s: float | None = None
+    #: asks for ``left`` pods again, and for as many as in the surge once more
+    takes_s: float | None = 4.0
+    left: int = 1
+    again_s: float | None = None
+    #: the part of its load in the surge that it says; what keeps it from telling any
+    says: float = 1.0
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Alert:
     """One alert that a fault must raise, on its way. ``pending_s`` and ``fires_s`` count from the
     landing, ``resolves_s`` from the restoration, the others from the step before."""
@@ -382,6 +407,7 @@ class World:
     good: Canary = Canary(then_s=3.5, promoted_s=5.5)
     switch: Switch = Switch()
     rolling: Rolling = Rolling()
+    autoscaler: Autoscaler = Autoscaler()
     #: by the name of the fault
     chaos: tuple[tuple[str, Chaos], ...] = ()
     #: by the name of the alert
@@ -411,6 +437,7 @@ class World:
             chaos=tuple((name, chaos.as_made()) for name, chaos in self.chaos),
             bad=replace(self.bad, gone_s=None, stable_lost=0),
             rolling=Rolling(),
+            autoscaler=Autoscaler(),
             alerts=(),
             others=(),
             garbled=(),
