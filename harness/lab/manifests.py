@@ -39,7 +39,7 @@ _ROLLOUTS = "argoproj.io/v1alpha1"
 #: that tells, and the most pods there may be.
 SCALED, SCALED_TO, REQUESTS_METRIC, SCALED_MOST = "image", 40, "http_requests_per_second", 4
 #: Pods are taken away once the load has asked for fewer for so long, in seconds.
-_SCALE_IN_AFTER_S = 10
+_SCALE_IN_AFTER_S = 6
 #: Pods of a version nobody is sent to any more are kept for so long, in seconds.
 _SCALE_DOWN_S = 5
 

@@ -34,6 +34,7 @@ DAYS = {
     "losses": Path("experiments/gamedays/lab.yaml"),
     "deliveries": Path("experiments/gamedays/delivery.yaml"),
     "alerts": Path("experiments/gamedays/alerts.yaml"),
+    "scaling": Path("experiments/gamedays/scaling.yaml"),
 }
 #: What a run may take beyond its phases: preflight, faults made and undone, reading back, judging.
 MORE_S = 150.0
@@ -139,10 +140,10 @@ def with_faults(text: str, faults: tuple[str, ...]) -> str:
     """The plan with those faults only, and what its objectives say of them and of no others."""
     yaml = YAML(typ="rt")
     plan: Any = yaml.load(text)
-    gone = {str(f["name"]) for f in plan["faults"] if f["name"] not in faults}
-    plan["faults"] = [fault for fault in plan["faults"] if fault["name"] in faults]
-    if not plan["faults"]:
-        del plan["faults"]
+    made = plan.pop("faults", [])
+    gone = {str(f["name"]) for f in made if f["name"] not in faults}
+    if faults:
+        plan["faults"] = [fault for fault in made if fault["name"] in faults]
     objectives = []
     for objective in plan["objectives"]:
         for key in ("in", "of"):

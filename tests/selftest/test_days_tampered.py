@@ -50,7 +50,7 @@ class Day:
         )
 
 
-@pytest.fixture(scope="module", params=["deliveries", "alerts", "history"])
+@pytest.fixture(scope="module", params=["deliveries", "alerts", "scaling", "history"])
 def day(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Day:
     return Day(request.param, tmp_path_factory.mktemp(request.param))
 
@@ -71,7 +71,7 @@ def test_no_kind_of_line_can_be_missing(day: Day) -> None:
 
 def test_what_each_delivery_and_each_receiver_was_is_not_missed_in_vain(day: Day) -> None:
     """What is judged of a rollout is not told by another, nor of a receiver."""
-    stems = ("rollout:", "deployment:", "receiver:")
+    stems = ("rollout:", "deployment:", "receiver:", "hpa:")
     seen = {e.text("subject") for e in day.evidence.events if e.text("subject").startswith(stems)}
     for subject in sorted(seen):
         assert not day.passes(day.without(lambda e, s=subject: e.text("subject") == s)), subject

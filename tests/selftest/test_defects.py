@@ -132,6 +132,7 @@ CHECKS = {
                      "canary-share-far-above-its-weight", "good-canary-given-up"),
     "judge_blue_green": ("switch-never-happens", "a-request-fails-in-the-switch"),
     "judge_rolling_update": ("rolling-update-stalls", "rolling-update-below-availability"),
+    "judge_scaling": ("hpa-does-nothing", "hpa-of-one-zone-does-nothing", "hpa-never-scales-back"),
     "judge_fires": ("alert-never-delivered",),
     "judge_resolves": ("alert-never-resolves",),
     "judge_no_other": ("another-alert-fires",),
@@ -155,7 +156,7 @@ def test_a_check_that_finds_nothing_wrong_any_more_is_found_out(
     def one(*args: object) -> Finding:
         return content(*args)[0]
 
-    several = name == "judge_system" or real in JUDGE._PER_DELIVERY.values()
+    several = name in ("judge_system", "judge_scaling") or real in JUDGE._PER_DELIVERY.values()
     patched = content if several else one
     monkeypatch.setattr(JUDGE, name, patched)
     for table_ in (JUDGE._PER_PHASE, JUDGE._PER_DELIVERY):
