@@ -142,7 +142,7 @@ class _Aws:
 
     def look(self) -> Seen:
         if self._client is None:
-            connect.check_account(self._target)
+            connect.check_account(self._target, "observe")
             region = self._guard.region or self._target.primary
             if self._guard.kind == "safety_lever":
                 region = self._guard.subject

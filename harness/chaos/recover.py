@@ -100,7 +100,7 @@ def _s3(target_file: Path | None) -> Any:
 
     if target_file is not None:
         target = reach_for(str(target_file)).target
-        return connect.aws(target, "s3", target.primary)
+        return connect.aws(target, "s3", target.primary, "undo")
     import boto3
 
     return boto3.session.Session().client("s3")

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, Refused
-from harness.target.model import Target
+from harness.target import connect
+from harness.target.model import Purpose, Target
 
 #: Modules that register undo functions, loaded before the first lookup.
 FAMILIES = (
@@ -38,14 +39,26 @@ def require_allowed(labels: Mapping[str, str] | None, what: str) -> None:
 
 
 class Reach:
-    """The connections of one target, each opened once and kept."""
+    """The connections of one target for one purpose, each opened once and kept."""
 
-    def __init__(self, target: Target, connections: Any = None) -> None:
-        """``connections`` has ``aws(target, service, region)`` and ``kubernetes(target, cluster)``;
-        None: ``harness.target.connect``."""
+    def __init__(
+        self, target: Target, connections: Any = None, purpose: Purpose = "observe"
+    ) -> None:
+        """``connections`` has ``aws(target, service, region, purpose)`` and
+        ``kubernetes(target, cluster, purpose)``; None: ``harness.target.connect``."""
         self.target = target
-        self._connections = connections or importlib.import_module("harness.target.connect")
+        self.purpose = purpose
+        self._connections = connections or connect
         self._open: dict[tuple[str, ...], Any] = {}
+        self._others: dict[Purpose, Reach] = {}
+
+    def to(self, purpose: Purpose) -> Reach:
+        """The reach of the same target for ``purpose``; this one where it makes no difference."""
+        if purpose == self.purpose or self.target.access is None:
+            return self
+        if purpose not in self._others:
+            self._others[purpose] = Reach(self.target, self._connections, purpose)
+        return self._others[purpose]
 
     def aws(self, service: str, region: str) -> Any:
         """A boto3 client with deadlines."""
@@ -58,15 +71,17 @@ class Reach:
     def _kept(self, how: str, *what: str) -> Any:
         key = (how, *what)
         if key not in self._open:
-            self._open[key] = getattr(self._connections, how)(self.target, *what)
+            self._open[key] = getattr(self._connections, how)(self.target, *what, self.purpose)
         return self._open[key]
 
     def warm(self) -> None:
-        """Build what an undo needs, so that it is at hand when seconds count."""
-        for region in self.target.regions:
-            self.aws("ec2", region.name)
+        """Build what an undo needs, so that it is at hand when seconds count; roles are assumed."""
         for cluster in self.target.clusters:
             self.kubernetes(cluster.name)
+        for region in self.target.regions:
+            self.aws("ec2", region.name)
+            if self.target.identity(self.purpose).role_arn is not None:
+                self.aws("sts", region.name).get_caller_identity()
 
 
 @cache
@@ -111,6 +126,8 @@ def kubectl(target: Target | None, cluster: str, namespace: str) -> list[str]:
         words += ["--kubeconfig", target.kubeconfig]
         with suppress(KeyError):
             context = target.cluster(cluster).context
+        user = connect.impersonated(target, "undo")
+        words += [] if user is None else ["--as", user]
     return [*words, "--context", context, "--namespace", namespace]
 
 

@@ -71,7 +71,7 @@ class Session:
 
     @property
     def reach(self) -> Reach:
-        """Connections to the target."""
+        """Connections to the target, to look at it: what breaks it asks for ``to("inject")``."""
         return self._reach_for(self.target_file)
 
     @property
@@ -142,7 +142,7 @@ class Session:
         key = "/".join(filter(None, [prefix.strip("/"), *self.run_dir.parts[-2:], LOG_NAME]))
         log = (self.run_dir / LOG_NAME).read_bytes()
         try:
-            s3 = self.reach.aws("s3", self.reach.target.primary)
+            s3 = self.reach.to("inject").aws("s3", self.reach.target.primary)
             s3.put_object(Bucket=bucket, Key=key, Body=log)
         except Exception as error:
             raise Refused(

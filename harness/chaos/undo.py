@@ -393,7 +393,8 @@ class _Undoing:
     def _restore(self, record: UndoRecord) -> str | None:
         """The error, or None."""
         try:
-            undo_function(record.undo_kind).restore(record.before, self._reach(record.target_file))
+            reach = self._reach(record.target_file).to("undo")
+            undo_function(record.undo_kind).restore(record.before, reach)
         except Exception as error:  # noqa: BLE001 - one bad undo must not stop the others
             return f"{type(error).__name__}: {error}"
         self._tell("undo.done", record)
@@ -413,7 +414,7 @@ class _Undoing:
         return None
 
     def _await(self, function: UndoFunction, record: UndoRecord) -> Any:
-        reach = self._reach(record.target_file)
+        reach = self._reach(record.target_file).to("undo")
         within_s = float(record.before.get("within_s", function.within_s))
         deadline = self._clock.monotonic_s() + within_s
         seen = function.read_back(record.before, reach)

@@ -242,7 +242,7 @@ class _Watch:
 
 def _prepare(target_file: str) -> None:
     try:
-        reach_for(target_file).warm()
+        reach_for(target_file).to("undo").warm()
     except Exception as error:  # noqa: BLE001 - the undo itself will report it; keep watching
         _say(f"cannot connect to {target_file} beforehand: {error}")
 

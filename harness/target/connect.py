@@ -1,22 +1,27 @@
 """Connections to a target: AWS, Kubernetes, DNS, Prometheus, each with deadlines.
 
 Everything is explicit, because the implicit way has sent faults to the wrong
-account before: one AWS session per target and region (never boto3's default
+account before: one AWS session per target, region and purpose (never boto3's default
 session), one Kubernetes configuration per client (never the global one), the
 endpoint and the resolver the target names and no other. Retries are few: a
 caller that polls asks again anyway, and a fault must not be made twice.
+
+Who asks depends on the purpose (``access`` of the target). Looking is what is meant where
+nothing is said: what breaks something, or gives it back, must say so.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from harness.clock import Clock
 from harness.errors import PlanInvalid, Refused
-from harness.target.model import Target
+from harness.secrets import learn
+from harness.target.model import PURPOSES, Purpose, Target
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -36,14 +41,20 @@ class NoAnswer(Exception):
     """The DNS server gave no usable answer; says why."""
 
 
-def aws(target: Target, service: str, region: str) -> Any:
+def aws(target: Target, service: str, region: str, purpose: Purpose = "observe") -> Any:
     """A boto3 client for ``service`` in ``region``; connect 2 s, read 4 s, 2 attempts.
 
     Clients are new each time (a caller keeps its own); sessions are shared.
     """
+    with _lock:  # creating clients is not thread-safe, using them is
+        session = _session(target, region, purpose)
+        return session.client(service, endpoint_url=target.aws_endpoint_url, config=_config(target))
+
+
+def _config(target: Target) -> Any:
     from botocore.config import Config
 
-    config = Config(
+    return Config(
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
@@ -52,20 +63,20 @@ def aws(target: Target, service: str, region: str) -> Any:
         proxies={} if _is_loopback(target.aws_endpoint_url) else None,
         s3={"addressing_style": "path"} if target.aws_endpoint_url else None,
     )
-    with _lock:  # creating clients is not thread-safe, using them is
-        session = _session(target, region)
-        return session.client(service, endpoint_url=target.aws_endpoint_url, config=config)
 
 
-def check_account(target: Target) -> str:
-    """The account the credentials belong to, asked of STS once per target.
+def check_account(target: Target, *purposes: Purpose) -> str:
+    """The account the credentials for ``purposes`` (by default all) belong to.
 
+    Asked of STS once per target and identity, so each role was assumed once.
     Raises Refused when it is not the target's account; botocore's errors when there
-    is no answer.
+    is no answer, or a role may not be assumed.
     """
-    key = _key(target, "")
-    if key not in _checked:
-        identity = aws(target, "sts", target.primary).get_caller_identity()
+    for purpose in purposes or PURPOSES:
+        key = _key(target, "", purpose)
+        if key in _checked:
+            continue
+        identity = aws(target, "sts", target.primary, purpose).get_caller_identity()
         if identity["Account"] != target.account:
             raise Refused(
                 f"the AWS credentials belong to account {identity['Account']} "
@@ -76,7 +87,7 @@ def check_account(target: Target) -> str:
     return target.account
 
 
-def kubernetes(target: Target, cluster: str) -> ApiClient:
+def kubernetes(target: Target, cluster: str, purpose: Purpose = "observe") -> ApiClient:
     """A Kubernetes client for ``cluster`` (name as in the target), with its own configuration.
 
     Every request has the timeouts above unless the caller passes ``_request_timeout``.
@@ -101,7 +112,18 @@ def kubernetes(target: Target, cluster: str) -> ApiClient:
     configuration.retries = False
     if _is_loopback(configuration.host):
         configuration.proxy = None
-    return _deadline_client(configuration)
+    made = _deadline_client(configuration)
+    user = impersonated(target, purpose)
+    if user is not None:
+        # The API server adds the groups of a service account by itself.
+        made.set_default_header("Impersonate-User", user)
+    return made
+
+
+def impersonated(target: Target, purpose: Purpose) -> str | None:
+    """The Kubernetes user whose rights are asked for; None: those of the kubeconfig's user."""
+    account = target.identity(purpose).service_account
+    return None if account is None else f"system:serviceaccount:{account.replace('/', ':')}"
 
 
 def _deadline_client(configuration: Any) -> ApiClient:
@@ -164,26 +186,67 @@ def prometheus(
     )
 
 
-def _session(target: Target, region: str) -> Any:
+def _session(target: Target, region: str, purpose: Purpose) -> Any:
     import boto3
 
-    key = _key(target, region)
+    key = _key(target, region, purpose)
     if key not in _sessions:
         env = target.environment
-        _sessions[key] = boto3.Session(
+        own = boto3.Session(
             aws_access_key_id=env.get("AWS_ACCESS_KEY_ID"),
             aws_secret_access_key=env.get("AWS_SECRET_ACCESS_KEY"),
             aws_session_token=env.get("AWS_SESSION_TOKEN"),
             profile_name=env.get("AWS_PROFILE"),
             region_name=region,
         )
+        has_role = target.identity(purpose).role_arn is not None
+        _sessions[key] = _assuming(target, own, purpose) if has_role else own
     return _sessions[key]
 
 
-def _key(target: Target, region: str) -> tuple[Any, ...]:
+def _assuming(target: Target, own: Any, purpose: Purpose) -> Any:
+    """A session in the region of ``own`` that works as the role of ``purpose``.
+
+    The role is assumed at the first call, and again before the credentials expire. STS is asked
+    in that same region: undoing in one region must not wait for another that is lost.
+    """
+    import boto3
+    from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+    from botocore.session import Session
+
+    credentials = own.get_credentials()
+    if credentials is None:
+        raise Refused(
+            f"there are no AWS credentials to assume the role to {purpose} with",
+            hint="set AWS_PROFILE in the target's environment",
+        )
+    identity = target.identity(purpose)
+    given = {"RoleSessionName": f"harness-{purpose}"}  # what CloudTrail shows
+    if identity.external_id is not None:
+        given["ExternalId"] = identity.external_id
+    fetcher = AssumeRoleCredentialFetcher(
+        partial(own.client, endpoint_url=target.aws_endpoint_url, config=_config(target)),
+        credentials,
+        identity.role_arn,
+        extra_args=given,
+    )
+
+    def fetch() -> Any:
+        fetched = fetcher.fetch_credentials()
+        learn((fetched["secret_key"], fetched["token"]))
+        return fetched
+
+    session = Session()
+    session._credentials = DeferredRefreshableCredentials(fetch, "assume-role")
+    return boto3.Session(botocore_session=session, region_name=own.region_name)
+
+
+def _key(target: Target, region: str, purpose: Purpose) -> tuple[Any, ...]:
     wanted = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
     credentials = tuple(target.environment.get(name) for name in wanted)
-    return (target.account, target.aws_endpoint_url, region, credentials)
+    identity = target.identity(purpose)
+    role = identity.role_arn and (purpose, identity.role_arn, identity.external_id)
+    return (target.account, target.aws_endpoint_url, region, credentials, role)
 
 
 def _host_port(server: str) -> tuple[str, int]:

@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+#: What is asked of an API: to look, to break, or to give back.
+Purpose = Literal["observe", "inject", "undo"]
+PURPOSES: tuple[Purpose, ...] = ("observe", "inject", "undo")
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -77,6 +81,29 @@ class Pager:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """Who the harness is for one purpose.
+
+    On AWS the role ``role_arn``, assumed with ``external_id`` if its trust policy asks for one;
+    on Kubernetes the service account ``service_account`` (``namespace/name``), impersonated.
+    None: who the environment or the kubeconfig says.
+    """
+
+    role_arn: str | None = None
+    external_id: str | None = None
+    service_account: str | None = None
+
+
+@dataclass(frozen=True)
+class Access:
+    """An identity for each purpose: who looks cannot break, who breaks can do little else."""
+
+    observe: Identity
+    inject: Identity
+    undo: Identity
+
+
+@dataclass(frozen=True)
 class Target:
     """A system under test and how to reach it.
 
@@ -120,6 +147,8 @@ class Target:
     scrape_interval_s: float = 15.0
     #: how long a health checker waits for a connection, before ``time_scale``; Route 53: 4 s
     check_connect_s: float = 4.0
+    #: who the harness is for each purpose; None: for all of them who the environment says
+    access: Access | None = None
     #: whether each run needs the approval of a second person (:mod:`harness.target.approval`)
     production: bool = False
     #: file of the keys that may approve, in the form of OpenSSH's allowed_signers
@@ -132,6 +161,13 @@ class Target:
     environment: Mapping[str, str] = field(default_factory=dict)
     simulates: tuple[str, ...] = ()
     not_simulated: tuple[str, ...] = ()
+
+    def identity(self, purpose: Purpose) -> Identity:
+        """Who the harness is when it asks this target for ``purpose``."""
+        if self.access is None:
+            return Identity()
+        identity: Identity = getattr(self.access, purpose)
+        return identity
 
     def region(self, name: str) -> Region:
         """The region called ``name``; KeyError if the target has none."""

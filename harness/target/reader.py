@@ -23,20 +23,37 @@ from urllib.parse import urlsplit
 
 from harness.errors import PlanInvalid, Where
 from harness.secrets import learn
-from harness.target.model import AlertReceivers, Cluster, Database, Pager, Region, Target
+from harness.target.model import (
+    PURPOSES,
+    Access,
+    AlertReceivers,
+    Cluster,
+    Database,
+    Identity,
+    Pager,
+    Region,
+    Target,
+)
 from harness.target.secrets import secrets_of
 from harness.target.windows import parse_freeze, parse_hours
 
 _EXAMPLE = "see docs/target-example.yaml"
-_KEYS = {
-    None: [f.name for f in dataclasses.fields(Target)],
-    "regions": [f.name for f in dataclasses.fields(Region)],
-    "clusters": [f.name for f in dataclasses.fields(Cluster)],
-    "databases": [f.name for f in dataclasses.fields(Database)],
-    "alert_receivers": [f.name for f in dataclasses.fields(AlertReceivers)],
-    "pager": [f.name for f in dataclasses.fields(Pager)],
+#: Place in the document → the type whose keys it has.
+_SECTIONS: dict[tuple[str, ...], Any] = {
+    (): Target,
+    ("regions",): Region,
+    ("clusters",): Cluster,
+    ("databases",): Database,
+    ("alert_receivers",): AlertReceivers,
+    ("pager",): Pager,
+    ("access",): Access,
+    **{("access", purpose): Identity for purpose in PURPOSES},
 }
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]{16,}")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::(?P<account>\d{12}):role/[\w+=,.@/-]*[\w+=,.@-]")
+_EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}")
+_DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_SERVICE_ACCOUNT = re.compile(rf"{_DNS_LABEL}/{_DNS_LABEL}(\.{_DNS_LABEL})*")
 _URLS = ("service_url", "edge_url", "prometheus_url", "alertmanager_url", "aws_endpoint_url")
 
 
@@ -102,9 +119,9 @@ def _load(path: Path) -> Any:
 
 
 def _refuse_unknown_keys(document: Any, path: Path) -> None:
-    for section, known in _KEYS.items():
-        items = [((), document)] if section is None else _items(document, section)
-        for loc, item in items:
+    for section, kind in _SECTIONS.items():
+        known = [f.name for f in dataclasses.fields(kind)]
+        for loc, item in _items(document, section):
             for key in item:
                 if key not in known:
                     close = get_close_matches(str(key), known, n=1)
@@ -113,13 +130,17 @@ def _refuse_unknown_keys(document: Any, path: Path) -> None:
                     raise PlanInvalid(f"unknown key `{key}`", hint=hint, where=place)
 
 
-def _items(document: Any, section: str) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
-    value = document.get(section)
+def _items(
+    document: Any, section: tuple[str, ...]
+) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
+    value = document
+    for key in section:
+        value = value.get(key) if isinstance(value, dict) else None
     if isinstance(value, dict):
-        yield (section,), value
+        yield section, value
     for index, item in enumerate(value if isinstance(value, list) else ()):
         if isinstance(item, dict):
-            yield (section, index), item
+            yield (*section, index), item
 
 
 def _build(document: Any, path: Path) -> Target:
@@ -185,6 +206,8 @@ def _contradictions(target: Target) -> Iterator[tuple[tuple[Any, ...], str, str]
                 yield (key, index), message, hint
     if target.alert_receivers is not None:
         yield from _wrong_receivers(target.alert_receivers)
+    if target.access is not None:
+        yield from _wrong_access(target, target.access)
     if target.undo_copy is not None and not re.fullmatch(r"s3://[\w.-]+(/.*)?", target.undo_copy):
         hint = "for example `s3://bucket/harness`"
         yield ("undo_copy",), f"`{target.undo_copy}` is not a place in S3", hint
@@ -222,6 +245,36 @@ def _wrong_receivers(
         if address is not None and not _is_loopback(address):
             hint = "only this machine may deliver; docs/alerts.md says how a cluster reaches it"
             yield (section, key), f"`{address}` is not an address of loopback and a port", hint
+
+
+def _wrong_access(target: Target, access: Access) -> Iterator[tuple[tuple[Any, ...], str, str]]:
+    for purpose in PURPOSES:
+        identity: Identity = getattr(access, purpose)
+        at = ("access", purpose)
+        role = identity.role_arn and _ROLE.fullmatch(identity.role_arn)
+        if identity.role_arn is not None and not role:
+            hint = f"for example `arn:aws:iam::{target.account}:role/harness-{purpose}`"
+            yield (*at, "role_arn"), f"`{identity.role_arn}` is not the ARN of a role", hint
+        elif role and role["account"] != target.account:
+            message = f"the role is of account {role['account']}, the target is in {target.account}"
+            yield (*at, "role_arn"), message, "name a role of the target's account"
+        if identity.external_id is not None:
+            if identity.role_arn is None:
+                message = "an external id without a role to assume with it"
+                yield (*at, "external_id"), message, "add `role_arn`"
+            if not _EXTERNAL_ID.fullmatch(identity.external_id):
+                hint = "2 letters, digits or more, such as `uuidgen` prints"
+                yield (*at, "external_id"), "this is not an external id", hint
+        account = identity.service_account
+        if account is not None and not _SERVICE_ACCOUNT.fullmatch(account):
+            hint = f"namespace and name, for example `harness/harness-{purpose}`"
+            yield (*at, "service_account"), f"`{account}` is not a service account", hint
+    # Who may look with a role but not undo with one finds out when a fault is in place.
+    for key in ("role_arn", "service_account"):
+        without = [p for p in PURPOSES if getattr(getattr(access, p), key) is None]
+        if 0 < len(without) < len(PURPOSES):
+            message = f"`{key}` is given, but not for {' and '.join(without)}"
+            yield ("access", without[0]), message, "give it for every purpose, or for none"
 
 
 def _is_loopback(address: str) -> bool:

@@ -169,7 +169,7 @@ def test_a_safety_lever_stops_unless_it_is_disengaged(
         return SimpleNamespace(get_safety_lever=lambda id: answer)
 
     monkeypatch.setattr("harness.target.connect.aws", aws)
-    monkeypatch.setattr("harness.target.connect.check_account", lambda target: "1")
+    monkeypatch.setattr("harness.target.connect.check_account", lambda *asked: "1")
     look = look_of(Guard("safety_lever", "us-west-2", 1), plan, sample())
     assert look() == Seen(status != "disengaged", status)
     assert asked == [("fis", "us-west-2")]

@@ -14,7 +14,7 @@ from harness.chaos import registry
 from harness.chaos import undo as undoing
 from harness.chaos.procs import Actor
 from harness.chaos.recover import recover
-from harness.chaos.registry import ReadBack, UndoFunction
+from harness.chaos.registry import Reach, ReadBack, UndoFunction
 from harness.chaos.undo import (
     LOG_NAME,
     UndoLog,
@@ -27,6 +27,12 @@ from harness.chaos.undo import (
 )
 from harness.clock import ManualClock, SystemClock
 from harness.errors import EvidenceError, ExitStatus, Refused, UndoIncomplete
+from tests.target.sample_target import sample
+
+
+def nowhere(target_file: str) -> Reach:
+    """Switches need no connections."""
+    return Reach(sample())
 
 
 class Switches:
@@ -78,7 +84,7 @@ def make(run_dir: Path, system: Switches, *names: str, kind: str = "switch") -> 
 
 def undo(run_dir: Path, **arguments: Any) -> undoing.UndoReport:
     clock = arguments.pop("clock", ManualClock())
-    return undo_all(run_dir, clock, source="recover", reach=lambda path: None, **arguments)
+    return undo_all(run_dir, clock, source="recover", reach=nowhere, **arguments)
 
 
 def test_what_was_made_is_undone_latest_first_and_only_once(
@@ -237,9 +243,7 @@ def test_of_twenty_recovers_at_once_one_undoes_each_record(
     reports: list[undoing.UndoReport] = []
     threads = [
         threading.Thread(
-            target=lambda: reports.append(
-                recover(run_dir, clock=SystemClock(), reach=lambda path: None)
-            )
+            target=lambda: reports.append(recover(run_dir, clock=SystemClock(), reach=nowhere))
         )
         for _ in range(20)
     ]

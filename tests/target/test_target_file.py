@@ -8,7 +8,7 @@ import pytest
 from sample_target import sample
 
 from harness.errors import PlanInvalid
-from harness.target.model import AlertReceivers
+from harness.target.model import Access, AlertReceivers, Identity
 from harness.target.reader import read_target, write_target
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "target-example.yaml"
@@ -21,6 +21,8 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "target-example.yaml"
         {"dns_server": None, "hosted_zone_id": None, "aws_endpoint_url": None},
         {"account": "000000000012", "time_scale": 1.0, "not_simulated": ("NAT: no", "yes")},
         {"alert_receivers": AlertReceivers("a" * 16, {"mail": "email"}, smtp="127.0.0.1:2525")},
+        {"access": Access(Identity(), Identity(service_account=None), Identity())},
+        {"access": Access(*[Identity(f"arn:aws:iam::123456789012:role/{p}", "id") for p in "oiu"])},
         {"environment": {"A": "1", "B": "null", "C": "a: b #c"}, "databases": ()},
     ],
 )
@@ -44,6 +46,9 @@ def test_a_relative_kubeconfig_counts_from_the_file(tmp_path: Path) -> None:
     assert read_target(path).kubeconfig == str(tmp_path / "kube/config")
 
 
+ROLE = "  undo:\n    role_arn: arn:aws:iam::123456789012:role/harness-"
+ID = "    external_id: use-uuidgen\n"
+UNDO = f"{ROLE}undo\n{ID}    service_account: harness/harness-undo\n"
 WRONG = {
     "an unknown key": ("namespace: files", "namespaces: files", "namespaces", "`namespace`"),
     "an unknown key of a region": (", zone: us-east-1a, nodes", ", zon: x, nodes", "zon", "`zone`"),
@@ -70,6 +75,15 @@ WRONG = {
     "cloud metadata, in one number": ("prometheus.monitoring.example.com", "2852039166", "", "met"),
     "cloud metadata, mapped": ("https://api.example.com", "http://[::ffff:a9fe:a9fe]", "", "met"),
     "a link-local address": ("alertmanager.monitoring.example.com", "[fe80::1]", "url", "meta"),
+    "an unknown purpose": ("  inject:\n", "  injekt:\n", "injekt", "`inject`"),
+    "a purpose without identity": (UNDO, "", "access.undo", "example"),
+    "an unknown key of an identity": ("role_arn: arn", "role_am: arn", "role_am", "`role_arn`"),
+    "no role": (":role/harness-undo", ":user/harness-undo", "undo.role_arn", "role/harness-undo"),
+    "a role of another account": ("2:role/harness-inject", "3:role/h", "inject.role_arn", "targ"),
+    "a role for some only": (f"{ROLE}undo\n{ID}", "  undo:\n", "access.undo", "every purpose"),
+    "an external id for no role": (f"{ROLE}undo\n", "  undo:\n", "undo.external_id", "role_arn"),
+    "an external id of spaces": ("external_id: use-uuidgen", "external_id: a b", "_id", "uuidgen"),
+    "no service account": ("harness/harness-undo", "harness-undo", "_account", "harness/harness-u"),
     "a duplicate key": ("simulated: false", "simulated: true\nsimulated: false", "", "example"),
     "not YAML": ("primary: us-east-1", "primary: [", "", "example"),
     "a list": (None, "- a\n- b\n", "", "example"),

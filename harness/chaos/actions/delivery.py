@@ -85,7 +85,7 @@ def deliver(
         action="deliver",
         targets=[f"{kind}:{cluster}/{name}"],
         before=state,
-        call=lambda: _set_image(state, session.reach, before, image),
+        call=lambda: _set_image(state, session.reach.to("inject"), before, image),
         read_back=lambda: _delivered(state, session.reach),
         seen_within_s=_LOOKS_S,
     )

@@ -64,10 +64,11 @@ def _isolate(
     before = {"region": region.name, "vpc": region.vpc_id, "tag": undo, "subnets": original}
 
     def call() -> None:
-        acl = _create_acl(ec2, region.vpc_id, undo, session.run_dir.name)
+        breaking = session.reach.to("inject").aws("ec2", region.name)
+        acl = _create_acl(breaking, region.vpc_id, undo, session.run_dir.name)
         associations = {s: a["id"] for s, a in _associations(ec2, subnets).items()}
         for subnet in subnets:
-            ec2.replace_network_acl_association(
+            breaking.replace_network_acl_association(
                 AssociationId=associations[subnet], NetworkAclId=acl
             )
 

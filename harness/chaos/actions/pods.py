@@ -70,7 +70,7 @@ def kill_pods(
         aim=[f"{cluster}/{namespace} app={app} #{n + 1}" for n in range(len(victims))],
         of=len(ready),
         before=before,
-        call=lambda: _delete(core, namespace, victims),
+        call=lambda: _delete(session.reach.to("inject"), before, victims),
         read_back=lambda: _gone(core, namespace, app, uids),
     )
 
@@ -97,17 +97,18 @@ def _choose(
     return ready[:wanted]
 
 
-def _delete(core: Any, namespace: str, victims: list[Any]) -> None:
+def _delete(reach: Reach, where: Mapping[str, Any], victims: list[Any]) -> None:
     from kubernetes.client import V1DeleteOptions, V1Preconditions
     from kubernetes.client.exceptions import ApiException
 
+    core, _ = _apis(reach, where["cluster"])
     for pod in victims:
         # By uid: a pod that took the name meanwhile is not the one that was chosen.
         options = V1DeleteOptions(
             grace_period_seconds=0, preconditions=V1Preconditions(uid=pod.metadata.uid)
         )
         try:
-            core.delete_namespaced_pod(_name(pod), namespace, body=options)
+            core.delete_namespaced_pod(_name(pod), where["namespace"], body=options)
         except ApiException as error:
             if error.status not in (404, 409):
                 raise
