@@ -49,9 +49,7 @@ def grants(document: Mapping[str, Any]) -> Iterator[tuple[Grant, Mapping[str, An
     for number, statement in enumerate(_statements(document)):
         for action in _listed(statement["Action"]):
             for resource in _listed(statement.get("Resource", "*")):
-                yield (number, action, resource), _only(
-                    statement, Action=action, Resource=resource
-                )
+                yield (number, action, resource), _only(statement, Action=action, Resource=resource)
         for operator, keys in statement.get("Condition", {}).items():
             for key, values in keys.items():
                 for value in _listed(values):

@@ -9,8 +9,10 @@ without its tag) is denied.
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import re
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -28,6 +30,7 @@ from harness.chaos.conditions import NothingHeard, look_of
 from harness.chaos.recover import run_folder
 from harness.chaos.registry import Reach, reach_for
 from harness.chaos.session import Session
+from harness.chaos.undo import open_records
 from harness.clock import SystemClock
 from harness.lab.kube.runner import SubprocessRunner
 from harness.plan import read_plan
@@ -35,7 +38,6 @@ from harness.plan.functions import ACTIONS
 from harness.plan.guards import Guard
 from harness.target import connect, rollouts
 from harness.target.expected import expected
-from harness.target.kube import patch_json
 from harness.target.model import PURPOSES, Cluster, Target
 from harness.target.preflight import preflight
 from harness.target.prometheus import PrometheusGap
@@ -45,16 +47,23 @@ from harness.watch.kubernetes import ClusterObserver
 from harness.watch.observers import autoscalers, observers
 from tests.lab.kube.kube_world import LabCluster, deployment, service, wait_until
 
-from .policies import Asked, Request, Right, allowed, rights, unused
+from .policies import Asked, Request, allowed, grants, rights, unused
 from .recording import RUNNER, Aws, Kubernetes
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs/target-example.yaml"
 A, EAST, WEST = "us-east-1a", "us-east-1", "us-west-2"
 RUNNERS = "harness-runners"
-#: What an action breaks is undone, or seen to come back, by these.
-UNDO_KINDS = {delivery.UNDO_KIND, network.UNDO_KIND, pods.UNDO_KIND}
 NAMES = [*PURPOSES, RUNNER]
+
+
+def document(name: str) -> dict[str, Any]:
+    """A document of ``ci/aws``."""
+    found: dict[str, Any] = json.loads((ROOT / f"ci/aws/{name}.json").read_text())
+    return found
+
+
+OBJECTS = list(yaml.safe_load_all((ROOT / "ci/kubernetes/access.yaml").read_text()))
 
 
 # ── doing everything once ──────────────────────────────────────────────────────────────
@@ -99,13 +108,13 @@ class World:
             aws_secret_access_key="admin",
         )
 
-    def document(self, name: str) -> dict[str, Any]:
-        """A document of ``ci/aws``, with the ids of the example replaced by those here."""
-        text = (ROOT / f"ci/aws/{name}.json").read_text()
+    def here(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """The document with the ids of the example replaced by those here."""
+        text = json.dumps(document)
         for example, here in self._named.items():
             text = text.replace(example, here)
-        document: dict[str, Any] = json.loads(text)
-        return document
+        renamed: dict[str, Any] = json.loads(text)
+        return renamed
 
     def _renamed(self, example: str | None, here: str) -> str:
         assert example is not None
@@ -114,9 +123,7 @@ class World:
 
     def _region(self, region: Any) -> Any:
         ec2, elb = self.client("ec2", region.name), self.client("elbv2", region.name)
-        vpc = self._renamed(
-            region.vpc_id, ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-        )
+        vpc = self._renamed(region.vpc_id, ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"])
         subnets = {}
         for number, (zone, (example,)) in enumerate(region.subnets.items()):
             made = ec2.create_subnet(
@@ -158,7 +165,6 @@ class Record:
     world: World
     aws: Aws
     kubernetes: Kubernetes
-    objects: list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -166,16 +172,13 @@ def record(aws_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     folder = tmp_path_factory.mktemp("access")
     runner = SubprocessRunner(["sleep", "120"])
     kube = LabCluster(folder, 16, runner=runner, start_delay_s=0.0)
-    objects = list(yaml.safe_load_all((ROOT / "ci/kubernetes/access.yaml").read_text()))
     with pytest.MonkeyPatch.context() as patch:
         try:
             world = World(aws_url, kube, folder)
-            documents = {name: world.document(name) for name in NAMES}
+            documents = {name: world.here(document(name)) for name in NAMES}
             unrecorded = {region: world.client("ec2", region) for region in (EAST, WEST)}
-            aws = Aws(
-                documents, world.document("trust"), world.target.account, unrecorded.__getitem__
-            )
-            asked = Kubernetes(rights(objects), RUNNERS)
+            aws = Aws(documents, document("trust"), world.target.account, unrecorded.__getitem__)
+            asked = Kubernetes(rights(OBJECTS), RUNNERS)
             _furnish(kube, world.target)
             aws.install(patch)
             asked.install(patch)
@@ -186,7 +189,7 @@ def record(aws_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
             patch.setattr(default, str(kube.kubeconfig))
             _observe(world.target)
             _inject_and_undo(world, folder / "runs/day/now")
-            yield Record(world, aws, asked, objects)
+            yield Record(world, aws, asked)
         finally:
             sessions.use(None)
             reach_for.cache_clear()
@@ -208,8 +211,7 @@ def _furnish(kube: LabCluster, target: Target) -> None:
     kube.apply({**gateway, "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout"})
     kube.apply(_idle(deployment("file", 1)))
     wait_until(lambda: len(_ready(kube, "file")) == len(_ready(kube, "gateway")) == 1)
-    stable = lambda: _rollout(kube)["status"].get("stableRS")  # noqa: E731
-    wait_until(stable)
+    wait_until(lambda: _is_stable(kube))
 
 
 def _idle(made: dict[str, Any]) -> dict[str, Any]:
@@ -228,6 +230,27 @@ def _rollout(kube: LabCluster) -> dict[str, Any]:
         kube.cluster.get, "Rollout", "files", "gateway", api_version="argoproj.io/v1alpha1"
     )
     return found
+
+
+def _is_stable(kube: LabCluster) -> bool:
+    """Whether the version that is asked for is everybody's."""
+    item = _rollout(kube)
+    status = item.get("status") or {}
+    stable = status.get("stableRS")
+    return rollouts.is_observed(item) and stable and stable == status.get("currentPodHash")
+
+
+def _promote(kube: LabCluster) -> None:
+    """The version is everybody's at once, as by Argo's own command: no request of the harness."""
+    at = yaml.safe_load(kube.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
+    request = urllib.request.Request(
+        f"{at}{rollouts.path('files', 'gateway')}/status",
+        data=json.dumps({"status": {"promoteFull": True}}).encode(),
+        headers={"Content-Type": "application/merge-patch+json"},
+        method="PATCH",
+    )
+    urllib.request.urlopen(request, timeout=10).close()
+    wait_until(lambda: _is_stable(kube))
 
 
 def _observe(target: Target) -> None:
@@ -276,29 +299,21 @@ def _inject_and_undo(world: World, run_dir: Path) -> None:
     sessions.use(session)
     assert probes.app_ready(A, "file")
     reach_for(str(world.file)).to("undo").warm()
+    network.isolate_region(EAST)
+    assert session.undo_all().failed == ()
     done = {
         network.isolate_zone: {"zone": A},
         network.isolate_region: {"region": WEST},
         pods.kill_pods: {"cluster": A, "app": "file"},
         delivery.deliver: {"cluster": A, "image": "files/gateway:v2", "rollout": "gateway"},
     }
-    harmless = blast._HARMLESS
-    assert {f"{f.__module__}.{f.__name__}" for f in done} == set(ACTIONS) - harmless
-    registry.undo_function(network.UNDO_KIND)
-    assert set(registry._functions) >= UNDO_KINDS
-    kinds = {k for k in registry._functions if k.split(".")[0] in ("delivery", "network", "pods")}
-    assert kinds == UNDO_KINDS
+    named = {f"{action.__module__}.{action.__name__}" for action in done}
+    assert named == set(ACTIONS) - blast._HARMLESS
     for action, arguments in done.items():
         action(**arguments)  # type: ignore[operator]
-    # A version that is everybody's already is taken back in another way.
-    change = {"status": {"promoteFull": True}}
-    admin = connect.kubernetes(replace(target, access=None), A)
-    # As Argo's own command does; nobody of the harness.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Kubernetes, "_check", lambda *_: None)
-        path = f"{rollouts.path('files', 'gateway')}/status"
-        patch_json(admin, path, change, "application/merge-patch+json")
-    wait_until(lambda: _rollout(kube)["status"]["stableRS"] == _rollout(kube)["status"]["currentPodHash"])
+    families = [importlib.import_module(family) for family in registry.FAMILIES]
+    assert {r.undo_kind for r in open_records(run_dir)} == {f.UNDO_KIND for f in families}
+    _promote(kube)
     assert session.undo_all().failed == ()
     delivery.deliver(A, "files/file:v2", deployment="file")
     where = f"{target.undo_copy}/{run_dir.parent.name}/{run_dir.name}/undo.jsonl"
@@ -310,6 +325,286 @@ def _inject_and_undo(world: World, run_dir: Path) -> None:
     session.close()
 
 
+# ── holding the documents against it ───────────────────────────────────────────────────
+
+
 def test_nothing_that_is_done_is_denied(record: Record) -> None:
     assert record.aws.denied == []
     assert record.kubernetes.denied == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_policy_grants_is_what_is_used(record: Record, name: str) -> None:
+    assert wrong_policy(record, name, document(name)) == []
+
+
+def test_a_role_is_assumed_by_the_runner_with_the_external_id_only(record: Record) -> None:
+    assert {a.resource.rpartition("-")[2] for a in record.aws.trusted} == set(PURPOSES)
+    for asked in record.aws.trusted:
+        assert allowed(document("trust"), asked)
+        assert not allowed(document("trust"), asked.without("sts:ExternalId"))
+        assert not allowed(document("trust"), asked.having(**{"sts:ExternalId": "another"}))
+    (statement,) = document("trust")["Statement"]
+    assert statement["Principal"] == {"AWS": "arn:aws:iam::123456789012:role/gameday-runner"}
+
+
+def test_what_a_cluster_grants_is_what_is_used(record: Record) -> None:
+    assert wrong_objects(record, OBJECTS) == []
+
+
+@pytest.mark.parametrize("name", ["observe", "undo", RUNNER])
+def test_only_who_injects_can_break(record: Record, name: str) -> None:
+    for asked in record.aws.used["inject"]:
+        if not asked.action.startswith("s3:"):
+            assert not whole_call_allowed(record, name, asked)
+    rights_of = [r for r in rights(OBJECTS) if r.user == f"harness/harness-{name}"]
+    for request in record.kubernetes.used:
+        if request.user == "harness/harness-inject" and request.verb == "delete":
+            assert not any(replace(r, user=request.user).allows(request) for r in rights_of)
+
+
+def whole_call_allowed(record: Record, name: str, asked: Asked) -> bool:
+    """Whether all that the calls of this action need is allowed: IAM wants each part of it."""
+    parts = [a for a in record.aws.used["inject"] if a.action == asked.action]
+    return all(allowed(record.aws.documents[name], part) for part in parts)
+
+
+# ── and changed documents too: each change must be noticed ─────────────────────────────
+
+
+def policy_mutants(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A rule less, or one too many, in every place there is."""
+    original = document(name)
+    for number, statement in enumerate(original["Statement"]):
+        sid = statement["Sid"]
+
+        def changed(number: int = number, **changes: Any) -> dict[str, Any]:
+            mutant = copy.deepcopy(original)
+            mutant["Statement"][number] |= changes
+            return mutant
+
+        yield f"{sid} gone", {**original, "Statement": _less(original["Statement"], number)}
+        for key in ("Action", "Resource"):
+            if isinstance(statement[key], list):
+                for index, value in enumerate(statement[key]):
+                    yield f"{sid} without {value}", changed(**{key: _less(statement[key], index)})
+        action = statement["Action"] if isinstance(statement["Action"], str) else "ec2:Describe"
+        listed = (
+            [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
+        )
+        yield f"{sid} and one more", changed(Action=[*listed, "ec2:TerminateInstances"])
+        yield f"{sid} with all actions", changed(Action=f"{action.partition(':')[0]}:*")
+        if statement["Resource"] != "*":
+            yield f"{sid} everywhere", changed(Resource="*")
+        for operator, keys in statement.get("Condition", {}).items():
+            for key, values in keys.items():
+                conditions = copy.deepcopy(statement["Condition"])
+                del conditions[operator][key]
+                yield f"{sid} whatever {key}", changed(Condition=conditions)
+                for index, value in enumerate(values if isinstance(values, list) else ()):
+                    conditions = copy.deepcopy(statement["Condition"])
+                    conditions[operator][key] = _less(values, index)
+                    yield f"{sid} without {value}", changed(Condition=conditions)
+    more = {"Sid": "More", "Effect": "Allow", "Action": "ec2:RunInstances", "Resource": "*"}
+    yield "one more", {**original, "Statement": [*original["Statement"], more]}
+
+
+def object_mutants() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    for number, item in enumerate(OBJECTS):
+        what = f"{item['kind']} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
+
+        def changed(number: int = number, **changes: Any) -> list[dict[str, Any]]:
+            return [o | changes if n == number else o for n, o in enumerate(OBJECTS)]
+
+        if item["kind"] != "Namespace":
+            yield f"{what} gone", _less(OBJECTS, number)
+        for index, rule in enumerate(item.get("rules", ())):
+
+            def with_rule(
+                rule: Any, index: int = index, changed: Any = changed, item: Any = item
+            ) -> Any:
+                rules = [rule if n == index else r for n, r in enumerate(item["rules"])]
+                return changed(rules=rules)
+
+            yield f"{what} rule {index} gone", changed(rules=_less(item["rules"], index))
+            for key, values in rule.items():
+                for n, value in enumerate(values if len(values) > 1 else ()):
+                    less = {**rule, key: _less(values, n)}
+                    yield f"{what} rule {index} without {value}", with_rule(less)
+            for key, value in (("verbs", "create"), ("resources", "secrets"), ("verbs", "*")):
+                more = {**rule, key: [*rule[key], value]}
+                yield f"{what} rule {index} and {value}", with_rule(more)
+            if "resourceNames" in rule:
+                yield f"{what} whatever its name", with_rule(_without_key(rule, "resourceNames"))
+        if "subjects" in item:
+            everybody = {"kind": "Group", "name": "system:authenticated"}
+            yield f"{what} for everybody", changed(subjects=[*item["subjects"], everybody])
+        if item["kind"] == "Role":
+            name = item["metadata"]["name"]
+            everywhere = [o for o in OBJECTS if not _is_of(o, item)]
+            metadata = {"name": f"{name}-all"}
+            binding = next(o for o in OBJECTS if o["kind"] == "RoleBinding" and _is_of(o, item))
+            ref = {"kind": "ClusterRole", "name": f"{name}-all"}
+            role = {**item, "kind": "ClusterRole", "metadata": metadata}
+            bound = {**binding, "kind": "ClusterRoleBinding", "metadata": metadata, "roleRef": ref}
+            yield f"{what} in every namespace", [*everywhere, role, bound]
+
+
+def _is_of(item: Mapping[str, Any], role: Mapping[str, Any]) -> bool:
+    """Whether it is the role, or its binding: they have one name here."""
+    kinds = ("Role", "RoleBinding")
+    return item["kind"] in kinds and item["metadata"] == role["metadata"]
+
+
+def _less(values: list[Any], index: int) -> list[Any]:
+    return values[:index] + values[index + 1 :]
+
+
+def _without_key(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if k != key}
+
+
+POLICY_MUTANTS = [(name, *mutant) for name in NAMES for mutant in policy_mutants(name)]
+OBJECT_MUTANTS = list(object_mutants())
+
+
+@pytest.mark.parametrize(
+    ("name", "mutant"),
+    [pytest.param(name, mutant, id=f"{name}: {label}") for name, label, mutant in POLICY_MUTANTS],
+)
+def test_a_changed_policy_is_noticed(record: Record, name: str, mutant: dict[str, Any]) -> None:
+    assert wrong_policy(record, name, mutant)
+
+
+@pytest.mark.parametrize(
+    "mutant", [pytest.param(mutant, id=label) for label, mutant in OBJECT_MUTANTS]
+)
+def test_changed_objects_are_noticed(record: Record, mutant: list[dict[str, Any]]) -> None:
+    assert wrong_objects(record, mutant)
+
+
+# ── what is wrong with a document ──────────────────────────────────────────────────────
+
+
+def wrong_policy(record: Record, name: str, written: Mapping[str, Any]) -> list[str]:
+    """What of the requests is denied, what of the document is not needed, what is too wide."""
+    here = record.world.here(written)
+    used = record.aws.used[name]
+    found = [f"denied: {asked}" for asked in used if not allowed(here, asked)]
+    found += [f"not needed: {grant}" for grant in unused(here, used)]
+    found += [f"a pattern of actions: {g}" for g, _ in grants(here) if "*" in g[1]]
+    found += [
+        f"too wide: {other}"
+        for asked in used
+        for beside in (*BESIDE_ALL, *BESIDE[name])
+        if (other := beside(asked)) is not None and other != asked and allowed(here, other)
+    ]
+    return found
+
+
+def wrong_objects(record: Record, objects: list[dict[str, Any]]) -> list[str]:
+    """The same of the roles of a cluster."""
+    try:
+        given = rights(objects)
+    except (AssertionError, KeyError) as error:
+        return [f"does not fit together: {error!r}"]
+    used = set(record.kubernetes.used)
+
+    def allows(request: Request) -> bool:
+        return any(right.allows(request) for right in given)
+
+    found = [f"denied: {request}" for request in used if not allows(request)]
+    found += [f"not needed: {r}" for r in given if not any(r.allows(u) for u in used)]
+    found += [f"a pattern: {r}" for r in given if "*" in (r.verb, r.group, r.resource)]
+    beside = [replace(u, namespace="kube-system") for u in used if u.namespace]
+    beside += [replace(u, name="default") for u in used if u.resource == "serviceaccounts"]
+    return [*found, *(f"too wide: {request}" for request in beside if allows(request))]
+
+
+Beside = Callable[[Asked], Asked | None]
+
+
+def in_another_region(asked: Asked) -> Asked | None:
+    resource = re.sub(r"^(arn:aws:\w+:)[\w-]+:", r"\1eu-west-1:", asked.resource)
+    if asked.resource.startswith("arn:") and resource == asked.resource:
+        return None  # of a service that is everywhere
+    return replace(asked, resource=resource).having(**{"aws:RequestedRegion": "eu-west-1"})
+
+
+def in_another_account(asked: Asked) -> Asked | None:
+    return replace(asked, resource=asked.resource.replace(":123456789012:", ":999999999999:"))
+
+
+def named_otherwise(kind: str) -> Beside:
+    """The same asked of another thing of this kind."""
+    found = re.compile(rf"(?<=[:/]){kind}/.+")
+    return lambda asked: replace(asked, resource=found.sub(f"{kind}/another", asked.resource))
+
+
+def in_s3(pattern: str, other: str) -> Beside:
+    return lambda asked: replace(
+        asked, resource=re.sub(rf"^(arn:aws:s3:::.*){pattern}", rf"\1{other}", asked.resource)
+    )
+
+
+def without(key: str, action: str | None = None) -> Beside:
+    return lambda asked: asked.without(key) if action in (None, asked.action) else None
+
+
+def otherwise(key: str, value: str, kind: str) -> Beside:
+    """The same where a key of a thing of this kind has another value."""
+
+    def beside(asked: Asked) -> Asked | None:
+        known = key in asked.context and f":{kind}/" in asked.resource
+        return asked.having(**{key: value}) if known else None
+
+    return beside
+
+
+def with_an_acl_of_ours(asked: Asked) -> Asked | None:
+    if asked.action != REPLACE or ":network-acl/" not in asked.resource:
+        return None
+    return asked.having(**{"aws:ResourceTag/harness:undo": "zone-1"})
+
+
+ANOTHER_VPC = "arn:aws:ec2:us-east-1:123456789012:vpc/another"
+REPLACE = "ec2:ReplaceNetworkAclAssociation"
+BESIDE_ALL: tuple[Beside, ...] = (in_another_region, in_another_account)
+#: What must not be possible, by who asks: each changes one thing of a request that is made.
+BESIDE: dict[str, tuple[Beside, ...]] = {
+    "observe": (
+        named_otherwise("healthcheck"),
+        named_otherwise("hostedzone"),
+        named_otherwise("parameter"),
+        named_otherwise("safety-lever"),
+    ),
+    "inject": (
+        named_otherwise("vpc"),
+        in_s3("example-undo-logs", "another"),
+        in_s3("harness/", "another/"),
+        in_s3("undo.jsonl", "report.html"),
+        without("aws:RequestTag/harness:undo", "ec2:CreateNetworkAcl"),
+        without("ec2:CreateAction"),
+        without("aws:ResourceTag/chaos"),
+        otherwise("aws:ResourceTag/chaos", "never", "subnet"),
+        otherwise("ec2:Vpc", ANOTHER_VPC, "subnet"),
+        without("aws:ResourceTag/harness:undo"),
+        otherwise("ec2:Vpc", ANOTHER_VPC, "network-acl"),
+    ),
+    "undo": (
+        named_otherwise("subnet"),
+        in_s3("example-undo-logs", "another"),
+        in_s3("harness/", "another/"),
+        in_s3("undo.jsonl", "report.html"),
+        without("aws:ResourceTag/harness:undo"),
+        with_an_acl_of_ours,
+        otherwise("ec2:Vpc", ANOTHER_VPC, "network-acl"),
+    ),
+    RUNNER: (named_otherwise("role"),),
+}
+
+
+def test_an_undo_does_not_depend_on_the_tag(record: Record) -> None:
+    """Whoever takes it off in the middle of a fault must not thereby keep the fault in place."""
+    (one, *_) = [a for a in record.aws.used["undo"] if "aws:ResourceTag/chaos" in a.context]
+    assert allowed(record.aws.documents["undo"], one.without("aws:ResourceTag/chaos"))
