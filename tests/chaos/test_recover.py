@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from harness.chaos.actions import network
 from harness.chaos.page import page
-from harness.chaos.registry import reach_for
+from harness.chaos.registry import kubectl, reach_for
 from harness.chaos.session import Session
 from harness.chaos.undo import (
     LOG_NAME,
@@ -31,8 +31,9 @@ from harness.chaos.undo import (
 )
 from harness.cli import cli
 from harness.errors import ExitStatus, PlanInvalid, Refused
-from harness.target.model import Pager, Target
+from harness.target.model import PURPOSES, Access, Identity, Pager, Target
 from harness.target.reader import read_target, write_target
+from tests.target.sample_target import sample
 
 from .conftest import Cloud
 from .test_undo import record
@@ -127,6 +128,13 @@ def test_the_lines_for_a_shell_undo_it(isolated: Cloud, run_dir: Path, tmp_path:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     assert isolated.healthy()
+
+
+def test_the_lines_of_kubernetes_are_those_of_who_undoes() -> None:
+    who = {p: Identity(service_account=f"harness/harness-{p}") for p in PURPOSES}
+    told = " ".join(kubectl(sample(access=Access(**who)), "us-west-2", "files"))
+    assert "--as system:serviceaccount:harness:harness-undo --context us-west-2" in told
+    assert "--as" not in kubectl(sample(), "us-west-2", "files")
 
 
 def test_the_lines_of_kubernetes_name_where_and_what(cloud: Cloud) -> None:
