@@ -437,7 +437,9 @@ class Conductor:
 
     def _fetch_series(self) -> None:
         self._progress.note("fetching Prometheus series")
-        fetch_series(self.target, self.run_dir, self._clock, past=self.plan.past_queries)
+        plan = self.plan
+        own, past = plan.own_queries, plan.past_queries
+        fetch_series(self.target, self.run_dir, self._clock, own=own, past=past)
 
     # ---- signals -------------------------------------------------------------------------------
 

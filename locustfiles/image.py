@@ -1,11 +1,12 @@
 """Images: pages ask for resized variants of pictures, and now and then one is uploaded.
 
 A page shows thumbnails; who looks at a picture again opens the next larger variant. A variant
-is right when it is a whole JPEG of the width asked for; of those not looked at (``verify``),
-when its head says that it is a JPEG.
+is right when it is a whole JPEG of the width asked for, and not one that was served for another
+picture; of those not looked at (``verify``), when its head says that it is a JPEG. What the service
+declares to be less than that (``X-Degraded``) is counted as degraded.
 """
 
-from harness.load import checks, content
+from harness.load import content
 from harness.load.user import FileServiceUser, NothingToSend, operation
 
 WIDTHS = (160, 320, 480)  # thumbnail, phone, tablet: a site asks for a few fixed widths
@@ -23,7 +24,8 @@ class ImageTasks:
         else:
             width = call.random.choices(WIDTHS, FIRST_LOOK)[0]
         call.visitor.width = width
-        return checks.picture((yield from call.get_variant(stored, width)), width=width)
+        answer = yield from call.get_variant(stored, width)
+        return call.check_picture(answer, stored, width)
 
     @operation(weight=0.5)
     def image_upload(self, call):

@@ -23,6 +23,7 @@ FAMILIES = (
     "harness.chaos.actions.delivery",
     "harness.chaos.actions.network",
     "harness.chaos.actions.pods",
+    "harness.chaos.actions.services",
 )
 
 #: What is broken carries this tag (AWS) or label (Kubernetes): its owner has put it there.

@@ -24,7 +24,7 @@ from harness.evidence.model import (
 
 _SECOND = re.compile(r"[0-9]{1,12}")
 _INDEX = re.compile(r"[0-9]{1,5}")
-_OUTCOMES = ("ok", "failed", "unsure", "not_sent")
+_OUTCOMES = ("ok", "degraded", "failed", "unsure", "not_sent")
 
 
 class _Bad(ValueError):

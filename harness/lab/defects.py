@@ -47,6 +47,10 @@ DEFECTS: tuple[Defect, ...] = (
     ),
     Defect("hpa-does-nothing", "the autoscaler measures its load and never scales", "exit 99"),
     Defect("hpa-never-scales-back", "the autoscaler never takes a pod away", "exit 99"),
+    Defect("breaker-never-opens", "a service that fails is asked again and again", "exit 99"),
+    Defect("breaker-never-closes", "a service that failed once is never asked again", "exit 99"),
+    Defect("degrades-silently", "a placeholder is served as if it were the picture", "exit 99"),
+    Defect("errors-not-degraded", "where a placeholder was promised is an error", "exit 99"),
     Defect(
         "generator-killed", "the traffic generator is killed half-way", "exit 111", where="load"
     ),

@@ -43,9 +43,6 @@ _SCALE_IN_AFTER_S = 6
 #: Pods of a version nobody is sent to any more are kept for so long, in seconds.
 _SCALE_DOWN_S = 5
 
-#: Seeded defects that the services themselves carry out.
-SERVICE_DEFECTS: tuple[str, ...] = ("lost-uploads", "errors-with-200")
-
 #: What carries this label may be broken on purpose.
 _MAY_BE_BROKEN = {"chaos": "allowed"}
 #: Longer than a pod goes on answering after it was told to stop.

@@ -16,7 +16,7 @@ from harness.evidence.traffic import read_tally
 from harness.load import calibration
 from harness.load.driver import LiveFigures, LoadDriver
 from harness.load.ledger import read_lines as whole_lines
-from harness.load.outcome import FAILED, NOT_SENT, OK, UNSURE
+from harness.load.outcome import DEGRADED, FAILED, NOT_SENT, OK, UNSURE
 from harness.load.relay import HISTORY, tally_file
 
 READY_S = 90.0
@@ -30,13 +30,13 @@ class Row:
     """What became of the arrivals of one operation, or of all."""
 
     counts: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys((OK, FAILED, UNSURE, NOT_SENT), 0)
+        default_factory=lambda: dict.fromkeys((OK, DEGRADED, FAILED, UNSURE, NOT_SENT), 0)
     )
     latency: Histogram = field(default_factory=dict)
 
     @property
     def sent(self) -> int:
-        return self.counts[OK] + self.counts[FAILED] + self.counts[UNSURE]
+        return sum(n for outcome, n in self.counts.items() if outcome != NOT_SENT)
 
     def quantile_ms(self, q: float) -> Interval | None:
         """Of the answers, from their planned instants; failures have no answer that counts."""

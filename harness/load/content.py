@@ -49,8 +49,13 @@ def file_bytes(seed: int, object_id: str, size_bytes: int) -> bytes:
 
 def image_bytes(seed: int, object_id: str) -> bytes:
     """The picture stored under this id: one of :data:`PICTURES`, with the id as a comment."""
-    number = random.Random(f"picture:{seed}:{object_id}").randrange(PICTURES)
-    return jpeg.with_comment(_picture(seed, number), object_id)
+    return jpeg.with_comment(_picture(seed, picture_of(seed, object_id)), object_id)
+
+
+@functools.lru_cache(maxsize=4096)
+def picture_of(seed: int, object_id: str) -> int:
+    """Which of the :data:`PICTURES` is stored under this id."""
+    return random.Random(f"picture:{seed}:{object_id}").randrange(PICTURES)
 
 
 @functools.lru_cache(maxsize=PICTURES)

@@ -28,7 +28,7 @@ from harness.errors import HarnessError
 from harness.evidence import histogram
 from harness.evidence.journal import Journal
 from harness.load import process, relay
-from harness.load.outcome import NOT_SENT, OK
+from harness.load.outcome import DEGRADED, NOT_SENT, OK
 from harness.load.settings import Settings
 from harness.plan.recording import Recording
 
@@ -107,7 +107,7 @@ class TallyReader:
             second.planned += counted["planned"]
             for cell in counted["cells"]:
                 second.ok += cell["n"] if cell["outcome"] == OK else 0
-                second.bad += cell["n"] if cell["outcome"] != OK else 0
+                second.bad += cell["n"] if cell["outcome"] not in (OK, DEGRADED) else 0
                 if cell["outcome"] != NOT_SENT:
                     second.latency.append(histogram.from_json(cell["latency"]))
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gevent
 
 from harness.load.declare import Bound
-from harness.load.outcome import FAILED, OK, UNSURE, Outcome
+from harness.load.outcome import DEGRADED, FAILED, OK, UNSURE, Outcome
 from harness.load.steps import Ask, Pending, Steps
-from harness.load.wire.client import NOBODY, Exchange, served_by, taker_for
+from harness.load.wire.client import NOBODY, Exchange, degraded_to, served_by, taker_for
 from harness.load.wire.connection import Connection
 from harness.load.wire.message import Head
 from harness.load.wire.origin import NoConnection
@@ -114,6 +114,8 @@ class DeclaredFlight:
         self.served = served_by(head)
         if head.status not in ask.expect:
             self.outcome = _of_status(head.status)
+        elif degraded_to(head):
+            self.outcome = Outcome(DEGRADED, degraded_to(head))
         elif ask.length is not None and ask.length != connection.body_bytes:
             self.outcome = _WRONG_LENGTH
         else:
@@ -258,6 +260,8 @@ class StepsFlight:
         size_bytes = max(0, exchange.size_bytes) + call.bytes_sent
         engine.methods[self.op] = call.method
         is_write = call.method == "PUT"
+        if exchange.degraded and result.outcome == OK and not is_write:
+            result = Outcome(DEGRADED, exchange.degraded)
         engine.count(self, result, exchange.served, size_bytes, engine.now(), is_write)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from locust.stats import RequestStats, StatsEntry, StatsError, bucket_response_time
 
 from harness.evidence import histogram
-from harness.load.outcome import NOT_SENT, OK
+from harness.load.outcome import DEGRADED, NOT_SENT, OK
 from harness.load.tally import CellView
 
 #: Locust looks back a few seconds and keeps a number for every second since the start.
@@ -55,7 +55,9 @@ class Fold:
             del points[: KEEP_POINTS // 2 : 2]
 
     def _error(self, method: str, cell: CellView) -> None:
+        # Locust knows success and failure; a degraded answer is no success.
         error = cell.error or cell.outcome
+        error = f"{DEGRADED}: {error}" if cell.outcome == DEGRADED else error
         key = StatsError.create_key(method, cell.op, error)
         known = self._stats.errors.get(key)
         if known is None:

@@ -1,8 +1,12 @@
-"""Whether an operation happened: ok, failed (surely not), or unsure (it may have).
+"""Whether an operation happened: ok, degraded, failed (surely not), or unsure (it may have).
 
 A timed-out upload may well be stored. Calling it failed would make the service look
 worse than it is when it is found later, and calling it lost would accuse it of losing
 what it never acknowledged; so it is ``unsure``, and read-back asks.
+
+A service that cannot give what was asked for may give something less instead: an older copy, a
+placeholder. Where it says so, in the header ``X-Degraded``, that is ``degraded``: no error, and no
+success either.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
     from harness.load.wire.client import Exchange
 
 OK = "ok"
+DEGRADED = "degraded"
 FAILED = "failed"
 UNSURE = "unsure"
 NOT_SENT = "not_sent"
@@ -24,7 +29,8 @@ _DOUBT_WORDS = ("timeout", "timed out", "reset", "disconnect")
 
 
 class Outcome(NamedTuple):
-    """``outcome`` is one of ok, failed, unsure, not_sent; ``error`` a stable short name."""
+    """``outcome`` is one of ok, degraded, failed, unsure, not_sent; ``error`` a stable short name
+    of what was wrong; of a degraded answer, what it is instead."""
 
     outcome: str
     error: str = ""

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 #: A token is renewed when less than this part of its life is left.
 RENEW_AT = 0.25
+#: Variants of pictures that are remembered: a service that serves each object its own has many.
+_SHOWN_MOST = 4096
+_ANOTHERS = Outcome(FAILED, "wrong-picture")
 
 
 class VirtualUser:
@@ -129,6 +132,8 @@ class Workload:
         self.verified = 0
         self._parts = self._stream("parts").random
         self._parts_known = behaviour.resumed > 0
+        #: (width, hash of a variant) → the picture that it was served for
+        self._shown: dict[tuple[int, int], int] = {}
         #: uploads in parts that were acknowledged; parts cut off on purpose; times one was resumed
         self.in_parts = 0
         self.interruptions = 0
@@ -192,6 +197,15 @@ class Workload:
         cut = self._parts() < self.behaviour.interrupted
         self.interruptions += cut
         return cut
+
+    def shows(self, body: bytes, stored: StoredObject, width: int) -> bool:
+        """Whether the variant of a picture is not one that was served for another picture. Which
+        of the two it is of cannot be told, so the first is believed."""
+        shown = content.picture_of(self.settings.seed, stored.object_id)
+        seen, key = self._shown, (width, hash(body))
+        if len(seen) < _SHOWN_MOST:
+            return seen.setdefault(key, shown) == shown
+        return seen.get(key, shown) == shown
 
     def no_parts(self) -> None:
         """The service takes no uploads in parts: all go whole from now on."""
@@ -318,6 +332,14 @@ class Call(Getting):
         exchange = yield from self.send("GET", path, take=take)
         self._learn(self.workload.images, stored, exchange)
         return exchange
+
+    def check_picture(self, exchange: Exchange, stored: StoredObject, width: int) -> Outcome:
+        """As :func:`checks.picture`, and it must not have been served for another picture before:
+        a placeholder that does not say that it is one."""
+        result = checks.picture(exchange, width=width)
+        if result.outcome != OK or exchange.dropped or exchange.degraded:
+            return result
+        return result if self.workload.shows(exchange.body, stored, width) else _ANOTHERS
 
     def upload(self, object_id: str, body: bytes, *, op: str, content_type: str) -> Steps[Outcome]:
         """Upload an object whole, or a share of the larger files in parts (``traffic.resumed``).

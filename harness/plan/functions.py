@@ -27,6 +27,7 @@ ACTIONS = (
     "harness.chaos.actions.network.isolate_region",
     "harness.chaos.actions.network.isolate_zone",
     "harness.chaos.actions.pods.kill_pods",
+    "harness.chaos.actions.services.stop_service",
     "harness.chaos.actions.undo.undo_all",
     "harness.chaos.actions.wait.recovered",
 )

@@ -167,11 +167,13 @@ class NoOtherAlert(_InPhases):
 
 @dataclass(frozen=True)
 class Availability(_InPhases):
-    """At least this fraction of the planned arrivals succeeded."""
+    """At least this fraction of the planned arrivals succeeded, or, where ``degraded`` answers
+    count, were answered as the service declares to degrade."""
 
     kind: ClassVar[str] = "availability"
     at_least: float
     operations: tuple[str, ...] = ()
+    degraded: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,12 +187,14 @@ class ErrorRate(_InPhases):
 
 @dataclass(frozen=True)
 class Latency(_InPhases):
-    """At least ``fraction`` of the answers took no longer than ``below_s`` seconds."""
+    """At least ``fraction`` of the answers took no longer than ``below_s`` seconds; ``degraded``
+    as for availability."""
 
     kind: ClassVar[str] = "latency"
     fraction: float
     below_s: float
     operations: tuple[str, ...] = ()
+    degraded: bool = False
 
 
 @dataclass(frozen=True)
@@ -254,6 +258,30 @@ class Failback(_OfFaults):
 
     kind: ClassVar[str] = "failback"
     within_s: float
+
+
+@dataclass(frozen=True)
+class Degradation(_OfFaults):
+    """From ``within_s`` after the landing until the fault is taken back, at least this fraction of
+    the arrivals of ``operations`` is answered, if with less than was asked for and saying so; and
+    with nothing less any more from ``whole_within_s`` after that.
+
+    ``breaker`` is PromQL, each series of which is above zero as long as a circuit breaker is not
+    closed: one opens and all are closed again within the same times. Empty: nobody asks.
+    """
+
+    kind: ClassVar[str] = "degradation"
+    operations: tuple[str, ...]
+    within_s: float
+    at_least: float
+    whole_within_s: float
+    breaker: str = ""
+
+    @property
+    def series_name(self) -> str:
+        """The series in which the answer to ``breaker`` is kept; empty where there is none."""
+        digest = hashlib.sha256(self.breaker.encode()).hexdigest()
+        return f"breaker-{digest[:12]}" if self.breaker else ""
 
 
 @dataclass(frozen=True)
@@ -384,6 +412,7 @@ Objective: TypeAlias = (
     | Recovery
     | Failover
     | Failback
+    | Degradation
     | Durability
     | Agreement
     | Canary
@@ -473,6 +502,12 @@ class Plan:
         """Series name → (PromQL of incidents, seconds before the run that it is asked for)."""
         found = (o for o in self.objectives if isinstance(o, (Mttr, Mtbf)) and o.incidents)
         return {o.series_name: (o.incidents, o.over_s) for o in found}
+
+    @property
+    def own_queries(self) -> Mapping[str, str]:
+        """Series name → PromQL that is asked for over the run."""
+        found = (o for o in self.objectives if isinstance(o, Degradation) and o.breaker)
+        return {o.series_name: o.breaker for o in found}
 
     def fault(self, name: str) -> Fault:
         """The fault called ``name``; KeyError if there is none."""

@@ -18,6 +18,7 @@ from harness.plan.model import (
     BlueGreen,
     BurnRate,
     Canary,
+    Degradation,
     Durability,
     ErrorBudget,
     ErrorRate,
@@ -63,7 +64,7 @@ WORDINGS: dict[str, Wording] = {
         "at least 99.9 %",
         "in",
         lambda m, **k: Availability(at_least=fraction(m["percent"]), **k),
-        ("for",),
+        ("for", "degraded"),
     ),
     "error rate": Wording(
         rf"below {_PERCENT}",
@@ -77,7 +78,7 @@ WORDINGS: dict[str, Wording] = {
         "p95 below 200ms",
         "in",
         lambda m, **k: Latency(fraction=_rank(m["rank"]), below_s=duration_s(m["duration"]), **k),
-        ("for",),
+        ("for", "degraded"),
     ),
     "throughput": Wording(
         rf"at least (?:{_PERCENT} of planned|(?P<rate>[\d.]+ ?/ ?s))",
@@ -117,6 +118,20 @@ WORDINGS: dict[str, Wording] = {
         "within 60s",
         "of",
         lambda m, **k: Failback(within_s=duration_s(m["duration"]), **k),
+    ),
+    "degradation": Wording(
+        rf"(?P<operations>{_NAMES}) degraded within (?P<duration>[^\s,]+), "
+        rf"at least {_PERCENT} answered, whole again within (?P<whole>\S+)",
+        "image degraded within 10s, at least 99 % answered, whole again within 20s",
+        "of",
+        lambda m, **k: Degradation(
+            operations=_listed(m["operations"]),
+            within_s=duration_s(m["duration"]),
+            at_least=fraction(m["percent"]),
+            whole_within_s=duration_s(m["whole"]),
+            **k,
+        ),
+        ("breaker",),
     ),
     "durability": Wording(
         r"no upload lost or altered|(?P<strict>no write lost, altered, duplicated or undone)|"
@@ -295,7 +310,7 @@ def _listed(names: str | None) -> tuple[str, ...]:
     """Names with commas between; each once."""
     found = tuple(re.findall(r"[\w-]+", names or ""))
     if len(set(found)) < len(found):
-        raise ValueError(f"{names!r} names a receiver twice; name each once")
+        raise ValueError(f"{names!r} names one twice; name each once")
     return found
 
 

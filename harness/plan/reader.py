@@ -29,6 +29,7 @@ from harness.plan.model import (
     Alert,
     BlueGreen,
     Canary,
+    Degradation,
     Durability,
     Failback,
     Failover,
@@ -54,7 +55,9 @@ MAX_WORKERS = 512
 #: Real incidents are judged over at least this long.
 INCIDENTS_OVER_MIN_S = 30 * 86_400.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-_SCOPE_KEYS = ("in", "of", "rpo", "for", "slo", "period", "incidents", "over")
+_SCOPE_KEYS = (
+    "in", "of", "rpo", "for", "slo", "period", "incidents", "over", "degraded", "breaker",
+)  # fmt: skip
 
 T = TypeVar("T")
 
@@ -322,6 +325,11 @@ class _Reader:
             given["operations"] = self._operations(node, plan, given.get("operations", ()))
         if given.get("operations"):
             given["text"] += f" for {', '.join(given['operations'])}"
+        if "degraded" in node.data:
+            given["degraded"] = node.get("degraded", _counts)
+            given["text"] += ", degraded answers counted"
+        if "breaker" in node.data:
+            given["breaker"] = node.get("breaker", _text)
         objective = node.get(kind, lambda value: parse_objective(kind, value, **given))
         self._can_be_seen(objective, plan, node, kind)
         return objective
@@ -435,6 +443,8 @@ class _Reader:
                 "remove the objective, or replay no recording",
                 node.where(kind),
             )
+        if isinstance(objective, Degradation):
+            self._known(objective.operations, plan, node.where(kind))
         if isinstance(objective, Scaling):
             _surge_can_be_seen(objective, plan, node.where(kind))
         if not isinstance(objective, _BOUNDED):
@@ -452,8 +462,10 @@ class _Reader:
                 )
 
 
-_Bounded: TypeAlias = Recovery | Failover | Failback | Alert | Canary | BlueGreen | RollingUpdate
-_BOUNDED = (Recovery, Failover, Failback, Alert, Canary, BlueGreen, RollingUpdate)
+_Bounded: TypeAlias = (
+    Recovery | Failover | Failback | Alert | Canary | BlueGreen | RollingUpdate | Degradation
+)
+_BOUNDED = (Recovery, Failover, Failback, Alert, Canary, BlueGreen, RollingUpdate, Degradation)
 
 
 def _surge_can_be_seen(objective: Scaling, plan: Plan, where: Where) -> None:
@@ -489,6 +501,9 @@ def _bounds(objective: _Bounded, fault: Fault) -> Iterator[tuple[float, float]]:
         yield objective.fires_within_s, both_s
         if objective.resolves_within_s is not None:
             yield objective.resolves_within_s, fault.recovery_s
+    elif isinstance(objective, Degradation):
+        yield objective.within_s, fault.hold_s
+        yield objective.whole_within_s, fault.recovery_s
     elif isinstance(objective, Recovery):
         yield objective.within_s, both_s
     elif isinstance(objective, Failback):
@@ -542,6 +557,14 @@ def _version(value: object) -> int:
     if value != 1 or isinstance(value, bool):
         raise ValueError(f"{value!r} is not a version this harness reads; write version: 1")
     return 1
+
+
+def _counts(value: object) -> bool:
+    if value != "counts":
+        raise ValueError(
+            f"{value!r} is not how it is said; write degraded: counts, or leave it out"
+        )
+    return True
 
 
 def _text(value: object) -> str:

@@ -77,8 +77,8 @@ def view(case: Case, phase: str) -> View:
     if not seconds:
         return View(why_not="the phase did not run to its end")
     ahead = prometheus_ahead(case, seconds)
-    series = _by_our_clock(case.evidence.series.get(REQUESTS), ahead)
-    problem = _unusable(series, REQUESTS, seconds)
+    series = by_our_clock(case.evidence.series.get(REQUESTS), ahead)
+    problem = unusable(series, REQUESTS, seconds)
     if series is None or problem:
         return View(why_not=problem)
     traffic = [x for x in series.result if x.labels.get("op", "") not in _NOT_TRAFFIC]
@@ -157,7 +157,7 @@ def _answered_between(case: Case, start_t: float, end_t: float) -> float:
     return total
 
 
-def _unusable(series: Series | None, name: str, seconds: range) -> str:
+def unusable(series: Series | None, name: str, seconds: range) -> str:
     """Why the series says nothing of ``seconds``; empty if it does."""
     if series is None:
         return f"{name}: not recorded"
@@ -277,7 +277,7 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) and value >= 0 else None
 
 
-def _by_our_clock(series: Series | None, ahead: Offset) -> Series | None:
+def by_our_clock(series: Series | None, ahead: Offset) -> Series | None:
     """The series with the instants the harness's own clock would have given its samples."""
     if series is None or not ahead.middle_s:
         return series
@@ -290,8 +290,8 @@ def _by_our_clock(series: Series | None, ahead: Offset) -> Series | None:
 
 def _below(case: Case, seconds: range, ahead: Offset) -> Share | None:
     """Share of answers within 200 ms by the gateways' own histograms; None when not known."""
-    series = _by_our_clock(case.evidence.series.get(BUCKETS), ahead)
-    if series is None or _unusable(series, BUCKETS, seconds):
+    series = by_our_clock(case.evidence.series.get(BUCKETS), ahead)
+    if series is None or unusable(series, BUCKETS, seconds):
         return None
     sums: dict[str, float] = {"0.2": 0.0, "+Inf": 0.0}
     traffic = [x for x in series.result if x.labels.get("op", "") not in _NOT_TRAFFIC]

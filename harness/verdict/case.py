@@ -31,8 +31,8 @@ _OBSERVERS = {"db": "databases", "hpa": "autoscalers"}
 
 @dataclass(frozen=True)
 class Scope:
-    """What a fault takes away. ``kind``: pods, zone, region, delivery (nothing: a version is
-    delivered) or other."""
+    """What a fault takes away. ``kind``: pods, service (all pods of it in some clusters), zone,
+    region, delivery (nothing: a version is delivered) or other."""
 
     kind: str
     zones: tuple[str, ...] = ()
@@ -208,6 +208,8 @@ class Case:
             return Scope("delivery", zones)
         if folder.startswith("pod"):
             return Scope("pods", zones)
+        if folder.startswith("service"):
+            return Scope("service", zones)
         if folder.startswith("zone") and zones:
             in_name = tuple(zone for zone in zones if mentions(experiment, zone))
             return Scope("zone", in_name or zones)

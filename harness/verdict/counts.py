@@ -28,6 +28,7 @@ class Counts:
 
     planned: int
     ok: int
+    degraded: int
     failed: int
     unsure: int
     not_sent: int
@@ -36,7 +37,7 @@ class Counts:
     @property
     def accounted(self) -> int:
         """Arrivals whose outcome is recorded."""
-        return self.ok + self.failed + self.unsure + self.not_sent
+        return self.sent + self.not_sent
 
     @property
     def unaccounted(self) -> int:
@@ -56,7 +57,17 @@ class Counts:
     @property
     def sent(self) -> int:
         """Arrivals surely sent."""
-        return self.ok + self.failed + self.unsure
+        return self.ok + self.degraded + self.failed + self.unsure
+
+    def with_degraded(self, counts: bool = True) -> Counts:
+        """The same, where degraded answers are as good as any, if they count."""
+        if not counts or not self.degraded:
+            return self
+        cells = (
+            dataclasses.replace(c, outcome="ok", error="") if c.outcome == "degraded" else c
+            for c in self.cells
+        )
+        return dataclasses.replace(self, ok=self.ok + self.degraded, degraded=0, cells=tuple(cells))
 
     def of(self, operations: Collection[str]) -> Counts:
         """What became of the arrivals of some operations; none named: of all.
@@ -90,6 +101,11 @@ class Counts:
     def good(self, within_s: float) -> Share | None:
         """Planned arrivals that succeeded, within ``within_s`` if that is above zero."""
         return self.within(within_s) if within_s else self.availability()
+
+    def errors(self) -> dict[str, int]:
+        """What was wrong with those that did not succeed, the commonest first."""
+        bad = (cell for cell in self.cells if cell.outcome != "degraded" and cell.error)
+        return add(bad, 0).by(lambda cell: cell.error)
 
     def ok_cells(self) -> tuple[TallyCell, ...]:
         return tuple(cell for cell in self.cells if cell.outcome == "ok")
@@ -149,7 +165,7 @@ def _exact(below: Mapping[str, int], threshold_s: float) -> int | None:
 def add(cells: Iterable[TallyCell], planned: int) -> Counts:
     """Counts of some cells and the arrivals planned with them."""
     cells = tuple(cells)
-    sums = dict.fromkeys(("ok", "failed", "unsure", "not_sent"), 0)
+    sums = dict.fromkeys(("ok", "degraded", "failed", "unsure", "not_sent"), 0)
     for cell in cells:
         sums[cell.outcome] += cell.n
     return Counts(planned=planned, cells=cells, **sums)

@@ -325,7 +325,7 @@ def _none_failed(case: Case, phase: str, landed: Landing) -> Finding:
         return finding(Outcome.UNKNOWN, "no arrivals")
     failed = counts.failed + counts.unsure
     high = failed + counts.either_way
-    errors = [f"{e} × {n}" for e, n in counts.by(lambda cell: cell.error).items() if e]
+    errors = [f"{error} × {n}" for error, n in counts.errors().items()]
     because = f"{failed} of {counts.planned} arrivals failed"
     because += f" ({', '.join(errors[:3])})" if failed else ""
     because += f"; of {high - failed} it is not known" if high > failed else ""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from harness.evidence.model import FaultRecord
 from harness.verdict.case import Case, number_of
-from harness.verdict.landing import Landing
+from harness.verdict.landing import Landing, stopped
 from harness.verdict.model import Finding, Measured, Outcome
 
 #: The last seconds of the hold: by then a load balancer must have turned away.
@@ -69,6 +69,8 @@ def judge_system(case: Case, landed: Landing) -> Iterator[Finding]:
     scope = case.scope(landed.fault)
     if scope.kind == "pods":
         yield judge_replaced(case, landed)
+    if scope.kind == "service":
+        yield judge_service_back(case, landed)
     for zone in scope.zones if scope.kind == "zone" else ():
         yield judge_routing(case, landed, zone)
         moved = judge_database_moved(case, landed, zone)
@@ -129,6 +131,30 @@ def judge_replaced(case: Case, landed: Landing) -> Finding:
         because = "killed pods were not replaced in the time allowed, only later"
         return finding(Outcome.FAIL, because, measured)
     return finding(Outcome.PASS, f"{after:.0f} ready, {before:.0f} before the fault", measured)
+
+
+def judge_service_back(case: Case, landed: Landing) -> Finding:
+    """As many pods of what was stopped ready at the end of the recovery as before."""
+    phase = f"recovery:{landed.fault}"
+    required = "as many pods of it ready at the end of the recovery as before it was stopped"
+    span = case.span(phase)
+
+    def finding(outcome: Outcome, because: str) -> Finding:
+        evidence = ("history.jsonl sighting pods:",)
+        return Finding("service back", phase, outcome, None, required, because, evidence)
+
+    if not landed.landed or span is None or span.end_t is None:
+        return finding(Outcome.UNKNOWN, landed.why_not or "the recovery was not watched to its end")
+    outcome, said = Outcome.PASS, []
+    for subject in stopped(case, landed.fault):
+        then = number_of(case.last(subject, landed.low), "ready")
+        now = number_of(case.last(subject, span.end_t), "ready")
+        blind = case.not_watched(subject, landed.low, span.end_t)
+        if then is None or now is None or blind:
+            return finding(Outcome.UNKNOWN, blind or f"{subject}: ready pods are not known")
+        said.append(f"{subject}: {now:.0f} ready of {then:.0f}")
+        outcome = Outcome.FAIL if now < then else outcome
+    return finding(outcome, "; ".join(said))
 
 
 def judge_routing(case: Case, landed: Landing, zone: str) -> Finding:

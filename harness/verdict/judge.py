@@ -20,6 +20,7 @@ from harness.plan.model import (
     BlueGreen,
     BurnRate,
     Canary,
+    Degradation,
     Durability,
     ErrorBudget,
     ErrorRate,
@@ -42,6 +43,7 @@ from harness.verdict.agreement import View, judge_agreement, view
 from harness.verdict.alerting import judge_fires, judge_no_other, judge_resolves
 from harness.verdict.budget import judge_burn_rate, judge_error_budget
 from harness.verdict.case import Case
+from harness.verdict.degradation import judge_degrades, judge_only_declared, judge_whole_again
 from harness.verdict.delivery import (
     delivery_steps,
     judge_blue_green,
@@ -102,6 +104,9 @@ _TELLING = (
     "canary",
     "scaling",
     "scaling back",
+    "degradation",
+    "whole again",
+    "degraded otherwise",
     "content",
     "pods replaced",
     "routing",
@@ -189,6 +194,9 @@ class _Judge:
                 yield from self._safe(objective.text, "all", judge_mttr, case, objective)
             elif isinstance(objective, Mtbf):
                 yield from self._safe(objective.text, "all", judge_mtbf, case, objective)
+            elif isinstance(objective, Degradation):
+                name = f"degraded otherwise: {', '.join(objective.operations)}"
+                yield from self._safe(name, "all", judge_only_declared, case, objective)
             elif isinstance(objective, Scaling):
                 yield from self._safe(objective.text, "all", judge_scaling, case, objective)
             elif isinstance(objective, ErrorBudget):
@@ -224,6 +232,9 @@ class _Judge:
         if isinstance(objective, Alert):
             yield from self._alert(objective, phase)
             return
+        if isinstance(objective, Degradation):
+            yield from self._degradation(objective, phase)
+            return
         if isinstance(objective, NoOtherAlert):
             if phase.name in objective.phases:
                 yield from self._safe(
@@ -248,6 +259,16 @@ class _Judge:
             yield from self._safe(
                 objective.text, phase.name, judges[phase.kind], self.case, objective, landed
             )
+
+    def _degradation(self, objective: Degradation, phase: Phase) -> Iterator[Finding]:
+        """That it gives less is judged of the fault, that it is whole again of the recovery."""
+        checks = {"fault": judge_degrades, "recovery": judge_whole_again}
+        if phase.fault in objective.faults and phase.kind in checks:
+            landed, text = self.landings[phase.fault or ""], objective.text
+            if phase.kind == "recovery":
+                text = f"whole again: {', '.join(objective.operations)}"
+            check = checks[phase.kind]
+            yield from self._safe(text, phase.name, self._counted, check, objective, landed)
 
     def _counted(
         self, check: Callable[..., Finding], objective: Objective, about: str | Landing
@@ -416,6 +437,7 @@ class _Judge:
                     "planned": counts.planned,
                     "sent": counts.sent,
                     "ok": counts.ok,
+                    "degraded": counts.degraded,
                     "failed": counts.failed,
                     "unsure": counts.unsure,
                     "not_sent": counts.not_sent,
@@ -426,7 +448,7 @@ class _Judge:
                     "rate": counts.ok / seconds if seconds else None,
                     "latency_s": quantiles,
                     "regions": counts.by(lambda c: c.region, "ok"),
-                    "errors": {e: n for e, n in counts.by(lambda c: c.error).items() if e},
+                    "errors": counts.errors(),
                 },
                 "prometheus": {
                     "why_not": seen.why_not,

@@ -2,8 +2,8 @@
 
 The call that makes a fault may be accepted and change nothing. So a fault counts as landed
 only when its read-back held *and* something that did not make it saw it: pods that are
-gone, a zone without healthy targets, a red health check, no success served from there, or
-another version that a rollout asks for.
+gone, a service without pods, a zone without healthy targets, a red health check, no success
+served from there, or another version that a rollout asks for.
 A fault that did not land proves nothing: everything said about it is unknown.
 """
 
@@ -87,6 +87,8 @@ def _witnesses(case: Case, fault: str, since_t: float) -> tuple[str, ...]:
         return _pods_gone(case, fault, since_t, end_t)
     if scope.kind == "delivery":
         return _version_seen(case, fault, since_t, until_t)
+    if scope.kind == "service":
+        return _service_gone(case, fault, since_t, until_t)
     found: list[str] = []
     for zone in scope.zones:
         found += _zone_gone(case, zone, since_t, until_t)
@@ -119,6 +121,24 @@ def _pods_gone(case: Case, fault: str, since_t: float, until_t: float) -> tuple[
         return ()
     subjects = sorted({gone[uid] for uid in wanted})
     return tuple(f"{subject} lost the pods named" for subject in subjects)
+
+
+def _service_gone(case: Case, fault: str, since_t: float, until_t: float) -> tuple[str, ...]:
+    """Observers who saw no ready pod of a service any more, of every one that was stopped."""
+    found = []
+    for subject in stopped(case, fault):
+        before = number_of(case.last(subject, since_t), "ready")
+        seen = (number_of(s.value, "ready") for s in _during(case, subject, since_t, until_t))
+        if not before or 0 not in seen:
+            return ()
+        found.append(f"{subject}: none ready")
+    return tuple(found)
+
+
+def stopped(case: Case, fault: str) -> list[str]:
+    """The pods, as they are watched, of every service that a fault stopped."""
+    targets = {target for action in case.actions(fault) for target in action.targets}
+    return sorted(f"pods:{target.partition(':')[2]}" for target in targets)
 
 
 def _version_seen(case: Case, fault: str, since_t: float, until_t: float) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ CONTENT_ERRORS = frozenset(
         "not-a-picture",
         "not-json",
         "wrong-length",
+        "wrong-picture",
         "wrong-width",
     }
 )
@@ -33,7 +34,7 @@ _TALLIES = ("tallies/",)
 
 def judge_availability(case: Case, objective: Availability, phase: str) -> Finding:
     """Successes among planned arrivals."""
-    counts = case.counts(phase).of(objective.operations)
+    counts = case.counts(phase).of(objective.operations).with_degraded(objective.degraded)
     share = counts.availability()
     return _finding(
         objective.text,
@@ -63,7 +64,7 @@ def judge_error_rate(case: Case, objective: ErrorRate, phase: str) -> Finding:
 
 def judge_latency(case: Case, objective: Latency, phase: str) -> Finding:
     """The fraction of planned arrivals answered well within the threshold; the quantile shown."""
-    counts = case.counts(phase).of(objective.operations)
+    counts = case.counts(phase).of(objective.operations).with_degraded(objective.degraded)
     share = counts.within(objective.below_s)
     quantile = counts.quantile_s(objective.fraction)
     outcome = Outcome.UNKNOWN if share is None else judge_interval(objective.fraction, *share)
@@ -146,8 +147,7 @@ def judge_content(case: Case, trials: Iterable[Trial] = ()) -> Finding:
 
 def _wrong(counts: Counts) -> dict[str, int]:
     """Answers that carried something else than what was stored, by what was wrong."""
-    errors = counts.by(lambda cell: cell.error)
-    return {error: n for error, n in errors.items() if error in CONTENT_ERRORS}
+    return {error: n for error, n in counts.errors().items() if error in CONTENT_ERRORS}
 
 
 def _content(outcome: Outcome, wrong: int, because: str) -> Finding:
@@ -188,7 +188,8 @@ def _finding(
 
 def _why(counts: Counts) -> str:
     """The commonest errors, and what is not known."""
-    errors = {e: n for e, n in counts.by(lambda c: c.error).items() if e}
-    shown = ", ".join(f"{error} × {n}" for error, n in list(errors.items())[:3])
-    text = f" ({shown})" if shown else ""
+    found = [f"{error} × {n}" for error, n in list(counts.errors().items())[:3]]
+    if counts.degraded:
+        found.append(f"degraded × {counts.degraded}")
+    text = f" ({', '.join(found)})" if found else ""
     return f"{text}; of {counts.unaccounted} nothing is recorded" if counts.unaccounted else text

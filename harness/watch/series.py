@@ -79,9 +79,11 @@ def fetch_series(
     start: float | None = None,
     end: float | None = None,
     table: Mapping[str, str] = SERIES,
+    own: Mapping[str, str] = MappingProxyType({}),
     past: Mapping[str, tuple[str, float]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Save every query of ``table`` from ``start`` to ``end`` (wall seconds); returns the index.
+    """Save every query of ``table`` and of the plan's ``own`` from ``start`` to ``end`` (wall
+    seconds); returns the index.
 
     ``past`` has expressions (name → PromQL, seconds) that are asked for the time before ``start``:
     their greatest value within each minute.
@@ -96,7 +98,7 @@ def fetch_series(
     try:
         entries = [
             _save(fetch(reader, name, query, start, end, target.scrape_interval_s, clock), run_dir)
-            for name, query in table.items()
+            for name, query in {**table, **own}.items()
         ]
         for name, (query, over_s) in past.items():
             within = f"max_over_time(({query})[{PAST_STEP_S:g}s:{_resolution_s(target):g}s])"

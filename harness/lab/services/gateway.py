@@ -16,9 +16,12 @@ from harness.lab.services.asgi import (
     json_response,
     too_large,
 )
+from harness.lab.services.breaker import CircuitBreaker
 from harness.lab.services.builds import build_of
 from harness.lab.services.client import Body, CallFailed
+from harness.lab.services.degraded import Fallback
 from harness.lab.services.dns import Answer, DnsError
+from harness.lab.services.image import width_of
 from harness.lab.services.pod import Pod
 
 #: Bodies up to this size are held whole, so that a failed call can go to another pod.
@@ -109,6 +112,13 @@ class Gateway(App):
         self._verified: dict[str, _Verified] = {}
         self._verifying: dict[str, asyncio.Task[_Verified]] = {}
         self._build = build_of(pod.env.version)
+        defects = pod.env.defects
+        self._image_breaker = breaker = CircuitBreaker(
+            opens="breaker-never-opens" not in defects, closes="breaker-never-closes" not in defects
+        )
+        self._fallback = Fallback(silent="degrades-silently" in defects)
+        self.metrics.gauge("image_circuit_breaker_state", lambda: breaker.level)
+        self.metrics.counter("image_degraded_total")
 
     def route(self, request: Request) -> tuple[str, Handler]:
         op, handler = self._route(request)
@@ -246,23 +256,47 @@ class Gateway(App):
         return response
 
     async def _images(self, request: Request) -> Response:
-        return await self._pass_on(request, "image", await self._user(request), READ_TIMEOUT_S)
+        """The picture; where the image service fails, or is left alone because it does, what is
+        shown instead."""
+        user = await self._user(request)
+        breaker, now_s = self._image_breaker, asyncio.get_running_loop().time
+        if not breaker.allows(now_s()):
+            return self._degraded(request, user, HttpError(503, "circuit_open", "left alone"))
+        good = None
+        try:
+            response = await self._pass_on(request, "image", user, READ_TIMEOUT_S)
+            good = response.status < 500
+        except HttpError as error:
+            good = False
+            return self._degraded(request, user, error)
+        finally:
+            breaker.ended(good, now_s())
+        if not good:
+            return self._degraded(request, user, HttpError(503, "image_failed", "it failed"))
+        if response.status == 200:
+            self._fallback.keep(user, _asked(request), response.body)
+        return response
+
+    def _degraded(self, request: Request, user: str, error: HttpError) -> Response:
+        if "errors-not-degraded" in self._pod.env.defects:
+            raise error
+        width = width_of(request.query.get("w", ""))
+        kind, response = self._fallback.answer(user, _asked(request), width)
+        self.metrics.inc("image_degraded_total", kind=kind)
+        return response
 
     async def _pass_on(self, request: Request, service: str, user: str, total_s: float) -> Response:
         sent = [(n, request.headers[n]) for n in _TO_SERVICE if n in request.headers]
         sent.append((b"x-user", user.encode()))
         length = request.content_length
         body = await self._body(request, length)
-        target = request.path
-        if request.raw_query:
-            target += "?" + request.raw_query.decode("latin-1")
         pod = self._pod
         try:
             response = await pod.client.request(
                 request.method,
                 pod.service(service),
                 pod.env.port,
-                target,
+                _asked(request),
                 headers=sent,
                 body=body,
                 length=length,
@@ -295,6 +329,12 @@ class Gateway(App):
         if length is not None and length <= WHOLE_BYTES:
             return await request.body()
         return request.chunks()
+
+
+def _asked(request: Request) -> str:
+    """Path and query."""
+    query = request.raw_query
+    return f"{request.path}?{query.decode('latin-1')}" if query else request.path
 
 
 def _failed(service: str, error: CallFailed) -> HttpError:

@@ -69,7 +69,7 @@ class ImageService(App):
 
     async def _variant(self, request: Request) -> Response:
         name = file_id(request.path[len("/v1/images/") :])
-        width = _width(request.query.get("w", ""))
+        width = width_of(request.query.get("w", ""))
         await self._files.require(request.header(b"x-user"), "read", name)
         file = await self._files.find(name)
         etag = f'"{file.sha256}-{width}"'
@@ -122,7 +122,8 @@ class ImageService(App):
         return data
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
+    """The width asked for, in pixels. Raises HttpError 400."""
     if not text:
         return DEFAULT_WIDTH
     if not text.isdigit() or not MIN_WIDTH <= int(text) <= MAX_WIDTH:

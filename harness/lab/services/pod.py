@@ -20,6 +20,10 @@ from harness.lab.services.metrics import Metrics
 DEFECTS = {
     "lost-uploads": "one upload in 200 is acknowledged but neither stored nor recorded",
     "errors-with-200": "one download in 20 answers 200 with an error as its body",
+    "breaker-never-opens": "an image service that fails is asked again and again",
+    "breaker-never-closes": "an image service that failed once is never asked again",
+    "degrades-silently": "a placeholder is served as if it were the picture",
+    "errors-not-degraded": "where a placeholder was promised there is an error",
 }
 
 

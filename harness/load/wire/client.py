@@ -25,9 +25,15 @@ from harness.load.wire.poller import Poller
 from harness.load.wire.tls import strict
 from harness.load.wire.upload import Body
 
-#: Headers by which the service says who served.
-_SERVED = re.compile(rb"\r\nx-(served-region|served-zone|cache):[ \t]*([^\r\n]*)", re.IGNORECASE)
+#: Headers by which the service says who served, and that it is less than what was asked for.
+_SAID = re.compile(
+    rb"\r\nx-(served-region|served-zone|cache|degraded):[ \t]*([^\r\n]*)", re.IGNORECASE
+)
+#: What a degraded answer is, as a name; of anything else that stands there only that it is one.
+_KIND = re.compile(rb"[a-z][a-z0-9-]{0,31}", re.IGNORECASE)
 NOBODY = ("", "")
+#: ``((region, zone), what it is instead or "")``
+Note = tuple[tuple[str, str], str]
 
 
 class Exchange:
@@ -106,6 +112,12 @@ class Exchange:
         return served_by(self.head) if self.head is not None else NOBODY
 
     @property
+    def degraded(self) -> str:
+        """What the service says this is instead of what was asked for (``stale``,
+        ``placeholder``); ``""`` where it says nothing of that kind."""
+        return degraded_to(self.head) if self.head is not None else ""
+
+    @property
     def sha256(self) -> str:
         """SHA-256 of the body in hex, where it was kept or hashed."""
         if not self._sha256:
@@ -115,15 +127,28 @@ class Exchange:
 
 def served_by(head: Head) -> tuple[str, str]:
     """``(region, zone)`` in the head of an answer; looked for once per head."""
-    if head.note is None:
-        found = {name.lower(): value.strip() for name, value in _SERVED.findall(head.raw)}
-        region, zone = found.get(b"served-region", b""), found.get(b"served-zone", b"")
-        head.note = (region.decode("latin-1"), zone.decode("latin-1"))
-        if found.get(b"cache", b"").lower().startswith(b"hit"):
-            # A CDN answered by itself: what else the head says is of long ago.
-            head.note = (EDGE, "")
-    served: tuple[str, str] = head.note
-    return served
+    note: Note = head.note or _look(head)
+    return note[0]
+
+
+def degraded_to(head: Head) -> str:
+    """What the head of an answer says it is instead of what was asked for."""
+    note: Note = head.note or _look(head)
+    return note[1]
+
+
+def _look(head: Head) -> Note:
+    found = {name.lower(): value.strip() for name, value in _SAID.findall(head.raw)}
+    region, zone = found.get(b"served-region", b""), found.get(b"served-zone", b"")
+    served = (region.decode("latin-1"), zone.decode("latin-1"))
+    if found.get(b"cache", b"").lower().startswith(b"hit"):
+        # A CDN answered by itself: who else the head says is of long ago.
+        served = (EDGE, "")
+    said = found.get(b"degraded", b"")
+    kind = _KIND.match(said)
+    degraded = kind[0].decode().lower() if kind else "degraded" if said else ""
+    head.note = note = (served, degraded)
+    return note
 
 
 class Taker(Protocol):
