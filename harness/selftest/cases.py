@@ -33,6 +33,7 @@ DAYS = {
     "deliveries": Path("experiments/gamedays/selftest-delivery.yaml"),
     "alerts": Path("experiments/gamedays/selftest-alerts.yaml"),
     "scaling": Path("experiments/gamedays/selftest-scaling.yaml"),
+    "degradation": Path("experiments/gamedays/selftest-degradation.yaml"),
     "history": Path("experiments/gamedays/selftest-history.yaml"),
 }
 #: What a defect may be in.

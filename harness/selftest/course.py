@@ -15,7 +15,7 @@ from harness.selftest.world import Truth, Window, World
 #: Undoing begins so long before a fault's phase ends, and takes so long.
 UNDO_BEFORE_S = 0.35
 UNDO_TAKES_S = 0.1
-KINDS = {"pods": "pods", "zones": "zone", "region": "region"}
+KINDS = {"pods": "pods", "services": "service", "zones": "zone", "region": "region"}
 #: What becomes of a version that is delivered, by what must.
 DELIVERIES = ("bad", "good", "switch", "rolling")
 
@@ -24,8 +24,8 @@ DELIVERIES = ("bad", "good", "switch", "rolling")
 class Course:
     """One fault: when it was called for, when it took hold, when it was taken back.
 
-    ``kind``: pods, zone, region, or one of :data:`DELIVERIES`. ``hits`` is False when the call
-    changed nothing.
+    ``kind``: pods, service, zone, region, or one of :data:`DELIVERIES`. ``hits`` is False when the
+    call changed nothing.
     """
 
     name: str
@@ -156,7 +156,7 @@ class Day:
         first, second, standby = self.zones
         state = State((first, second), frozenset(), True, 0.0)
         for fault in self.faults:
-            if not fault.hits or at_s < fault.landed_s or fault.kind in DELIVERIES:
+            if not fault.hits or at_s < fault.landed_s or fault.kind in (*DELIVERIES, "service"):
                 continue
             if fault.kind == "pods":
                 if at_s < fault.landed_s + self.world.pods.failing_s:
@@ -178,7 +178,7 @@ class Day:
         """Every instant at which who serves may change, ascending."""
         found = {0.0}
         for fault in self.faults:
-            if fault.kind in DELIVERIES:
+            if fault.kind in (*DELIVERIES, "service"):
                 continue
             found |= {fault.landed_s, fault.undo_done_s, fault.landed_s + self.world.pods.failing_s}
             found |= {after(fault.landed_s, self.world.zone.turned_away_s)}

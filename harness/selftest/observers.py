@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from harness.selftest.alerting import Alerting
 from harness.selftest.course import Course, Day, after
+from harness.selftest.degradations import Degradations
 from harness.selftest.deliveries import Deliveries
 from harness.selftest.scaling import Autoscaling
 from harness.selftest.traffic import Traffic
@@ -131,6 +132,8 @@ class Observers:
         delivered = Deliveries(day).subjects()
         if delivered:
             found[f"deliveries-{first}"] = delivered
+        for observer, pods in Degradations(day).pods().items():
+            found.setdefault(observer, {}).update(pods)
         for observer, scaled in Autoscaling(day).observers().items():
             found.setdefault(observer, {}).update(scaled)
         return found | self.alerting.observers()

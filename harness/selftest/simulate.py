@@ -18,6 +18,7 @@ from harness.evidence.seal import SEAL, sealed
 from harness.plan.model import Plan
 from harness.selftest import deliveries, past
 from harness.selftest.course import DELIVERIES, Course, Day
+from harness.selftest.degradations import Degradations
 from harness.selftest.deliveries import Deliveries
 from harness.selftest.observers import BEGINS_S, Line, Observers, Scrapes
 from harness.selftest.storage import Storage
@@ -235,6 +236,8 @@ class _Folder:
         )
         if fault.kind in DELIVERIES:
             action, targets = "deliver", [self.deliveries.subject(fault)]
+        elif fault.kind == "service":
+            action, targets = "stop_service", Degradations(self.day).targets()
         about = {"fault": name, "action": action, "targets": targets, "undo": undo}
         yield fault.call_start_s - 0.01, source, "fault.start", about
         called = {
@@ -307,6 +310,7 @@ class _Folder:
             found.append(Scrapes(self.day, self.traffic).series(T0))
             if self.traffic.pods:
                 found.append(deliveries.series(self.day, self.traffic.pods, T0, BEGINS_S))
+            found += Degradations(self.day).series(T0, BEGINS_S)
             found += past.incidents(self.day.plan, self.world, T0, BEGINS_S)
         entries = []
         for series in found:

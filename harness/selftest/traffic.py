@@ -19,6 +19,7 @@ from harness.evidence import histogram
 from harness.plan.model import Plan
 from harness.plan.rates import Curve
 from harness.selftest.course import Day, State
+from harness.selftest.degradations import Degradations
 from harness.selftest.deliveries import Deliveries, Window, old_pods
 from harness.selftest.world import Canary, Trouble, World
 
@@ -104,6 +105,7 @@ class Traffic:
         self.deleted: dict[str, float] = {}
         self.pods: dict[str, list[float]] = {}
         self._versions = self._delivered()
+        self._degradations = Degradations(day)
         #: successes: when, operation, zone
         self.successes: list[tuple[float, str, str]] = []
         self.threshold_s = min(self.plan.thresholds_s, default=0.2)
@@ -246,10 +248,16 @@ class Traffic:
             if trouble.op not in ("", op) or self.rng.random() >= trouble.share:
                 continue
             latency_s += trouble.latency_s
+            if trouble.degraded:
+                return Fate("degraded", trouble.degraded, zone, latency_s)
             if trouble.error:
                 silent = trouble.error in SILENT
                 outcome = "unsure" if trouble.error == "timeout" and op in WRITES else "failed"
                 return Fate(outcome, trouble.error, "" if silent else zone, latency_s)
+        if op in self._degradations.operations:
+            found = self._degradations.fate(at_s, self.rng.random())
+            if found is not None:
+                return Fate(*found, zone, latency_s)
         if version is not None and version.op in ("", op):
             latency_s += version.latency_s
             if version.error and self.rng.random() < version.error_share:

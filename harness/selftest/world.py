@@ -28,7 +28,8 @@ class Trouble(Window):
     """Requests of a window that go wrong or are slow.
 
     ``share`` of those to ``zone`` with operation ``op``; empty: any. ``error``:
-    the failure that clients see; without one they succeed after ``latency_s`` more.
+    the failure that clients see; without one they succeed after ``latency_s`` more. ``degraded``:
+    they get this instead of what they asked for, and are told so.
     """
 
     share: float = 1.0
@@ -36,6 +37,7 @@ class Trouble(Window):
     op: str = ""
     error: str = ""
     latency_s: float = 0.0
+    degraded: str = ""
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,31 @@ class Autoscaler:
     #: the part of its load in the surge that it says; what keeps it from telling any
     says: float = 1.0
     why: str = ""
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """A service is stopped in the first two zones, and what is asked of it is answered with less:
+    ``degraded``, or, where that is empty, with ``error``. Moments count from the landing,
+    ``closes_s``, ``whole_s`` and ``back_s`` from the restoration."""
+
+    #: its pods are gone; are ready again
+    gone_s: float | None = 0.3
+    back_s: float | None = 1.5
+    #: clients notice that it is gone at all
+    felt: bool = True
+    #: ``failing_share`` of what is asked of it fails until the circuit breaker opens, or would
+    opens_s: float | None = 1.0
+    failing_s: float = 1.0
+    failing_share: float = 0.3
+    #: from then on ``answered`` of it are answered
+    degraded: str = "stale"
+    error: str = "http-503"
+    answered: float = 1.0
+    closes_s: float | None = 3.2
+    whole_s: float | None = 3.0
+    #: the breaker was open all the time before
+    open_before: bool = False
 
 
 @dataclass(frozen=True)
@@ -408,6 +435,7 @@ class World:
     switch: Switch = Switch()
     rolling: Rolling = Rolling()
     autoscaler: Autoscaler = Autoscaler()
+    degradation: Degradation = Degradation()
     #: by the name of the fault
     chaos: tuple[tuple[str, Chaos], ...] = ()
     #: by the name of the alert
@@ -438,6 +466,9 @@ class World:
             bad=replace(self.bad, gone_s=None, stable_lost=0),
             rolling=Rolling(),
             autoscaler=Autoscaler(),
+            degradation=replace(
+                self.degradation, gone_s=None, opens_s=None, closes_s=None, open_before=False
+            ),
             alerts=(),
             others=(),
             garbled=(),

@@ -42,57 +42,59 @@ class Turn:
 
 
 class Breakers:
-    """The circuit breakers of an objective, as Prometheus saw them between two instants.
+    """The circuit breakers of an objective, as Prometheus saw them from the fault's landing to the
+    end of the recovery.
 
     ``why_not`` says why nothing is known of them; empty if something is.
     """
 
-    def __init__(self, case: Case, objective: Degradation, start_t: float, end_t: float) -> None:
+    def __init__(
+        self, case: Case, objective: Degradation, start_t: float, undo_t: float, end_t: float
+    ) -> None:
         name = objective.series_name
-        self.start_t, self.end_t = start_t, end_t
+        self.start_t, self.undo_t = start_t, undo_t
         seconds = range(math.floor(start_t), math.ceil(end_t))
         ahead = prometheus_ahead(case, seconds)
         series = by_our_clock(case.evidence.series.get(name), ahead)
         self.why_not = unusable(series, name, seconds)
         #: how far an instant may be off, for the clocks
-        self.off_s = (ahead.high_s - ahead.low_s) / 2
-        #: instant → whether any breaker is not closed
-        self.samples: dict[float, bool] = {}
+        self._off_s = (ahead.high_s - ahead.low_s) / 2
+        #: (instant, whether any breaker is not closed), in order
+        self.samples: list[tuple[float, bool]] = []
+        found: dict[float, bool] = {}
         for line in series.result if series is not None and not self.why_not else ():
             for t, text in line.points:
                 value = _number(text)
                 if value is None:
                     self.why_not = f"{name}: {text!r} is not the state of a breaker"
                     return
-                self.samples[t] = self.samples.get(t, False) or value > 0
-
-    def _turns(self, *, to: bool) -> Iterator[Turn]:
-        instants = sorted(t for t in self.samples if t <= self.end_t)
-        for earlier, later in itertools.pairwise(instants):
-            if later > self.start_t and self.samples[later] is to is not self.samples[earlier]:
-                yield Turn(earlier - self.off_s, later + self.off_s)
-
-    @property
-    def open_at_first(self) -> bool:
-        """Whether one was not closed already when it began."""
-        before = [t for t in self.samples if t <= self.start_t]
-        return self.samples[max(before)] if before else False
+                if t <= end_t:
+                    found[t] = found.get(t, False) or value > 0
+        self.samples = sorted(found.items())
+        before = [is_open for t, is_open in self.samples if t <= start_t]
+        if before and before[-1]:
+            self.why_not = "a circuit breaker was open before the fault"
 
     @property
     def open_at_last(self) -> bool:
-        """Whether one was still not closed when it ended."""
-        seen = [t for t in self.samples if t <= self.end_t]
-        return self.samples[max(seen)] if seen else False
+        """Whether one was still not closed when the recovery ended."""
+        return bool(self.samples) and self.samples[-1][1]
 
     @property
     def opened(self) -> Turn | None:
-        """When the first of them opened."""
-        return next(self._turns(to=True), None)
+        """When the first of them opened, while the fault lasted."""
+        return next((turn for turn in self._turns(to=True) if turn.low < self.undo_t), None)
 
     @property
     def closed(self) -> Turn | None:
-        """When all of them were closed, for good; None when they were all the time."""
-        return max(self._turns(to=False), key=lambda turn: turn.high, default=None)
+        """When all of them were closed, for good; None when none was open any more."""
+        last = max(self._turns(to=False), key=lambda turn: turn.high, default=None)
+        return last if last is not None and last.high > self.undo_t else None
+
+    def _turns(self, *, to: bool) -> Iterator[Turn]:
+        for (earlier, was), (later, now) in itertools.pairwise(self.samples):
+            if later > self.start_t and now is to is not was:
+                yield Turn(earlier - self._off_s, later + self._off_s)
 
 
 class Degraded:
@@ -117,6 +119,11 @@ class Degraded:
 
     def counts(self, seconds: range) -> Counts:
         return self.case.by_second.over(seconds).of(self.objective.operations)
+
+    @cached_property
+    def breakers(self) -> Breakers:
+        assert self.undo_t is not None and self.end_t is not None
+        return Breakers(self.case, self.objective, self.landed.low, self.undo_t, self.end_t)
 
     @cached_property
     def held(self) -> range:
@@ -175,20 +182,18 @@ def judge_degrades(case: Case, objective: Degradation, landed: Landing) -> Findi
     if outcome is Outcome.PASS and not counts.degraded:
         outcome = Outcome.UNKNOWN
         because += f": {names} went on as if there were no fault, nothing was tried"
-    opened, words = _opened(objective, Breakers(case, objective, landed.low, seen.undo_t or 0.0),
-                            landed)  # fmt: skip
+    opened, words = _opened(objective, seen)
     measured = Measured(share.low, share.low, share.high, "ratio")
     return finding(worst((outcome, opened)), f"{because}{words}", measured)
 
 
-def _opened(objective: Degradation, breakers: Breakers, landed: Landing) -> tuple[Outcome, str]:
+def _opened(objective: Degradation, seen: Degraded) -> tuple[Outcome, str]:
     """Whether a breaker opened in time, and how that is said."""
     if not objective.breaker:
         return Outcome.PASS, ""
+    breakers, landed = seen.breakers, seen.landed
     if breakers.why_not:
         return Outcome.UNKNOWN, f"; {breakers.why_not}"
-    if breakers.open_at_first:
-        return Outcome.UNKNOWN, "; a circuit breaker was open before the fault"
     turn = breakers.opened
     if turn is None:
         return Outcome.FAIL, "; the circuit breaker never opened"
@@ -233,15 +238,15 @@ def judge_whole_again(case: Case, objective: Degradation, landed: Landing) -> Fi
         else:
             outcome = judge_interval(objective.at_least, *share)
             because += f"; after that {counts.ok} of {counts.planned} with what was asked for"
-    closed, words = _closed(objective, Breakers(case, objective, seen.undo_t, seen.end_t or 0.0),
-                            seen.undo_t)  # fmt: skip
+    closed, words = _closed(objective, seen)
     return finding(worst((outcome, closed)), f"{because}{words}", measured)
 
 
-def _closed(objective: Degradation, breakers: Breakers, undo_t: float) -> tuple[Outcome, str]:
+def _closed(objective: Degradation, seen: Degraded) -> tuple[Outcome, str]:
     """Whether all were closed in time, and how that is said."""
     if not objective.breaker:
         return Outcome.PASS, ""
+    breakers, undo_t = seen.breakers, seen.breakers.undo_t
     if breakers.why_not:
         return Outcome.UNKNOWN, f"; {breakers.why_not}"
     if breakers.open_at_last:

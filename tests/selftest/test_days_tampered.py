@@ -50,7 +50,9 @@ class Day:
         )
 
 
-@pytest.fixture(scope="module", params=["deliveries", "alerts", "scaling", "history"])
+@pytest.fixture(
+    scope="module", params=["deliveries", "alerts", "scaling", "degradation", "history"]
+)
 def day(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Day:
     return Day(request.param, tmp_path_factory.mktemp(request.param))
 

@@ -73,8 +73,9 @@ def test_a_plan_keeps_the_faults_named_and_what_is_said_of_them(
         assert "availability" in kinds
         # What must be found is judged at all.
         if not case.case.healthy:
-            # Of a scaling there are two findings, out and back.
+            # Of a scaling there are two findings, out and back; of a degradation, while and after.
             finds = case.case.finds.partition(":")[0].removesuffix(" back")
+            finds = finds.replace("whole again", "degradation")
             assert any(kind.startswith(finds) for kind in (*kinds, *ALWAYS, *OF_DELIVERIES))
 
 

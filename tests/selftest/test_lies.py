@@ -58,7 +58,8 @@ class Told:
     def by_a_liar(self, lie: Lie, folder: Path) -> Verdict:
         """The verdict on the day when that series is fetched anew from a Prometheus that lies."""
         before = {n: query for n, query in self.plan.past_queries.items() if n == self.name}
-        table = {} if before else {self.name: watch_series.SERIES[self.name]}
+        known = {**watch_series.SERIES, **self.plan.own_queries}
+        table = {} if before else {self.name: known[self.name]}
         with deadline(lie), lying(lie, lambda path: self.document) as liar:
             target = sample(prometheus_url=liar.url)
             fetch_series(target, folder, ManualClock(NOW), start=T0 + BEGINS_S, end=NOW,
@@ -71,12 +72,19 @@ class Told:
 
 
 #: day → the series that its objectives are judged by, or how its name begins
-BY = {"losses": "gateway_requests", "deliveries": "requests_by_pod", "history": "incidents-"}
+BY = {
+    "losses": "gateway_requests",
+    "deliveries": "requests_by_pod",
+    "degradation": "breaker-",
+    "history": "incidents-",
+}
 #: Lies that change nothing of what is judged, and cannot be seen: shares of pods that all count too
-#: few, or twice, are the same; an hour of a month is within what may be missing of it.
+#: few, or twice, are the same; an open breaker is above zero, however far; an hour of a month is
+#: within what may be missing of it.
 HARMLESS = {
     "losses": (),
     "deliveries": ("resets", "low", "two-series"),
+    "degradation": ("resets", "low", "two-series"),
     "history": ("stale", "future", "resets", "low"),
 }
 
