@@ -147,11 +147,13 @@ def _tell_step(step: Step) -> None:
 
 def table(sums: Sums) -> None:
     """What was planned and what became of it; latencies are intervals, from planned instants."""
+    less = sums.everything.counts["degraded"] > 0
     head = f"{'':18}{'planned':>9}{'sent':>9}{'not sent':>9}{'failed':>8}{'unsure':>8}"
+    head += f"{'degraded':>10}" if less else ""
     click.echo(head + "".join(f"{name:>16}" for name in ("p50 ms", "p95 ms", "p99 ms")))
     for name, row in sorted(sums.rows.items()):
-        click.echo(_line(name or "(of lost workers)", "", row))
-    click.echo(_line("all", str(sums.planned), sums.everything))
+        click.echo(_line(name or "(of lost workers)", "", row, less))
+    click.echo(_line("all", str(sums.planned), sums.everything, less))
     if sums.unknown:
         click.echo(f"of {sums.unknown} planned arrivals nothing is known")
     late = _quantile_ms(sums, 0.99)
@@ -165,10 +167,11 @@ def table(sums: Sums) -> None:
         click.echo(f"missing: {gap.source}: {gap.detail}")
 
 
-def _line(name: str, planned: str, row: Row) -> str:
+def _line(name: str, planned: str, row: Row, less: bool) -> str:
     counts = row.counts
     figures = f"{name:18}{planned:>9}{row.sent:>9}{counts['not_sent']:>9}"
     figures += f"{counts['failed']:>8}{counts['unsure']:>8}"
+    figures += f"{counts['degraded']:>10}" if less else ""
     return figures + "".join(f"{_ms(row.quantile_ms(q)):>16}" for q in (0.5, 0.95, 0.99))
 
 

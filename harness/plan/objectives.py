@@ -125,7 +125,7 @@ WORDINGS: dict[str, Wording] = {
         "image degraded within 10s, at least 99 % answered, whole again within 20s",
         "of",
         lambda m, **k: Degradation(
-            operations=_listed(m["operations"]),
+            operations=_listed(m["operations"], "an operation"),
             within_s=duration_s(m["duration"]),
             at_least=fraction(m["percent"]),
             whole_within_s=duration_s(m["whole"]),
@@ -306,11 +306,11 @@ def _durability(match: re.Match[str], **where: Any) -> Durability:
     return Durability(at_most=fraction(match["percent"]), confidence=confidence, **where)
 
 
-def _listed(names: str | None) -> tuple[str, ...]:
+def _listed(names: str | None, what: str = "a receiver") -> tuple[str, ...]:
     """Names with commas between; each once."""
     found = tuple(re.findall(r"[\w-]+", names or ""))
     if len(set(found)) < len(found):
-        raise ValueError(f"{names!r} names one twice; name each once")
+        raise ValueError(f"{names!r} names {what} twice; name each once")
     return found
 
 

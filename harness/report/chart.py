@@ -100,7 +100,7 @@ def _description(evidence: Evidence, names: Sequence[str], start: float, end: fl
 def _panels(
     found: Sequence[Bin], thresholds_s: Sequence[float], top: float
 ) -> tuple[_Panel, _Panel, _Panel]:
-    rate = max((max(b.planned, b.ok.total()) / b.seconds for b in found), default=1)
+    rate = max((max(b.planned, b.ok.total() + b.degraded) / b.seconds for b in found), default=1)
     bad = max((b.bad_total / b.seconds for b in found), default=0)
     slow = max((b.quantile_s(0.95) or 0.0 for b in found), default=0.0)
     fast = min((b.quantile_s(0.5) or 1.0 for b in found if b.latency), default=0.01)
@@ -212,16 +212,21 @@ def _traffic(found: Sequence[Bin], axis: _Axis, panel: _Panel, names: Sequence[s
             tag("path", class_=f"area r{index % 4}", d=_area(found, axis, panel, base, top))
         )
         base = top
+    less = any(f.degraded for f in found)
+    if less:
+        top = [b + f.degraded / f.seconds for b, f in zip(base, found, strict=True)]
+        parts.append(tag("path", class_="area less", d=_area(found, axis, panel, base, top)))
     planned = [f.planned / f.seconds for f in found]
     parts.append(
         tag("path", class_="planned", d="M" + "L".join(_edges(found, axis, planned, panel)))
     )
     x = _legend_x("Requests per second")
-    for index, name in enumerate(names):
+    keys = [(f"r{index % 4}", f"answered by {name}") for index, name in enumerate(names)]
+    for kind, label in [*keys, *([("less", "degraded")] if less else [])]:
         y = panel.top - 18
-        parts.append(tag("rect", class_=f"area r{index % 4}", x=x, y=y, width=10, height=10, rx=2))
-        parts.append(tag("text", f"answered by {name}", class_="legend", x=x + 15, y=y + 9))
-        x += 34 + 6.6 * (len(name) + 12)
+        parts.append(tag("rect", class_=f"area {kind}", x=x, y=y, width=10, height=10, rx=2))
+        parts.append(tag("text", label, class_="legend", x=x + 15, y=y + 9))
+        x += 34 + 6.6 * len(label)
     parts.append(tag("path", class_="planned", d=f"M{x:.1f},{panel.top - 13:.1f}h16"))
     parts.append(tag("text", "planned", class_="legend", x=x + 21, y=panel.top - 9))
     return text(parts)
@@ -311,6 +316,7 @@ def _readouts(
 def _read(b: Bin, start: float, names: Sequence[str]) -> str:
     lines = [f"{words.clock(max(0.0, b.t - start))}  planned {b.planned / b.seconds:.0f}/s"]
     lines += [f"{name} {b.ok[name] / b.seconds:.0f}/s" for name in names if b.ok.get(name)]
+    lines += [f"degraded {b.degraded / b.seconds:.0f}/s"] if b.degraded else []
     lines += [f"{what.replace('_', ' ')} {b.bad[what]}" for what in sorted(b.bad)]
     if b.latency:
         p50, p95 = words.millis(b.quantile_s(0.5)), words.millis(b.quantile_s(0.95))

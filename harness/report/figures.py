@@ -24,6 +24,8 @@ class Bin:
     planned: int = 0
     #: failed, unsure and not sent → count
     bad: Counter[str] = field(default_factory=Counter)
+    #: answers that the service declared to be less than was asked for
+    degraded: int = 0
     #: region that served → successes
     ok: Counter[str] = field(default_factory=Counter)
     latency: Counter[int] = field(default_factory=Counter)
@@ -80,6 +82,8 @@ def _add(into: Bin, planned: int, cells: Iterable[TallyCell]) -> None:
         if cell.outcome == "ok":
             into.ok[cell.region or "unnamed"] += cell.n
             into.latency.update(cell.latency)
+        elif cell.outcome == "degraded":
+            into.degraded += cell.n
         else:
             into.bad[cell.outcome] += cell.n
 

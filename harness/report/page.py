@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.evidence.model import Evidence
 from harness.plan.model import Plan
-from harness.report import alerts, scaling, sections, story, words
+from harness.report import alerts, degradation, scaling, sections, story, words
 from harness.report.figures import span
 from harness.report.markup import Safe, tag, text
 from harness.report.moments import moments
@@ -37,6 +37,7 @@ def render(plan: Plan, evidence: Evidence, verdict: Mapping[str, Any]) -> bytes:
         sections.durability(page),
         alerts.section(page),
         scaling.section(page),
+        degradation.section(page),
         sections.gaps(page),
         story.target(page),
         story.again(page),

@@ -188,6 +188,8 @@ def _availability_cards(page: Page) -> list[tuple[str, str, str]]:
         return []
     ok = sum(c.get("ok") or 0 for c in clients)
     under = f"{ok:,} of {due:,} planned requests, faults included"
+    less = sum(c.get("degraded") or 0 for c in clients)
+    under += f"; {less:,} more degraded" if less else ""
     found = [("Availability, whole run", words.percent(ok / due), under)]
     clients = [p["client"] for p in page.figures if p.get("kind") == "baseline"]
     latency = (clients[0].get("latency_s") if clients else None) or {}
@@ -212,7 +214,9 @@ def _budget_cards(page: Page) -> list[tuple[str, str, str]]:
 
 
 def _accounted(client: Mapping[str, Any]) -> int:
-    return sum(client.get(outcome) or 0 for outcome in ("ok", "failed", "unsure", "not_sent"))
+    return sum(
+        client.get(outcome) or 0 for outcome in ("ok", "degraded", "failed", "unsure", "not_sent")
+    )
 
 
 def _middle(interval: Any) -> float | None:
@@ -329,7 +333,18 @@ def figures(page: Page) -> Safe | None:
     """Client and Prometheus side by side, per phase."""
     if not page.figures:
         return None
-    client = ["Planned", "Sent", "Availability", "Achieved", "P50", "P95", "P99", "≤ 200 ms"]
+    degrades = any((p.get("client") or {}).get("degraded") for p in page.figures)
+    client = [
+        "Planned",
+        "Sent",
+        *(["Degraded"] if degrades else []),
+        "Availability",
+        "Achieved",
+        "P50",
+        "P95",
+        "P99",
+        "≤ 200 ms",
+    ]
     seen = ["Requests", "5xx", "≤ 200 ms"]
     top = tag(
         "tr",
@@ -341,7 +356,7 @@ def figures(page: Page) -> Safe | None:
     grid = tag(
         "table",
         tag("thead", top, tag("tr", *names)),
-        tag("tbody", *(_figure_row(p) for p in page.figures)),
+        tag("tbody", *(_figure_row(p, degrades) for p in page.figures)),
         class_="phases-table",
     )
     return tag(
@@ -358,13 +373,14 @@ def _headers(names: Iterable[str]) -> list[Safe]:
     return [th(n, class_="num" + (" group-start" if i == 0 else "")) for i, n in enumerate(names)]
 
 
-def _figure_row(figures: Mapping[str, Any]) -> Safe:
+def _figure_row(figures: Mapping[str, Any], degrades: bool) -> Safe:
     client = figures.get("client") or {}
     seen = figures.get("prometheus") or {}
     latency = client.get("latency_s") or {}
     cells = [
         _count(client.get("planned")),
         _count(client.get("sent")),
+        *([_count(client.get("degraded"))] if degrades else []),
         _share(client.get("availability")),
         words.measured({"value": client.get("rate"), "unit": "/s"})
         if client.get("rate") is not None
@@ -386,10 +402,11 @@ def _figure_row(figures: Mapping[str, Any]) -> Safe:
 
 
 def _latency(latency: Mapping[str, Any], name: str, client: Mapping[str, Any]) -> str:
-    """A quantile over the planned arrivals: what failed is slower than anything."""
+    """A quantile over the planned arrivals: what did not succeed is slower than anything."""
     found = _middle(latency.get(name))
     if found is None and client.get("ok"):
-        return "failed"
+        failed = sum(client.get(outcome) or 0 for outcome in ("failed", "unsure", "not_sent"))
+        return "failed" if failed >= (client.get("degraded") or 0) else "degraded"
     return words.millis(found)
 
 

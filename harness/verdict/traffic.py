@@ -34,7 +34,9 @@ _TALLIES = ("tallies/",)
 
 def judge_availability(case: Case, objective: Availability, phase: str) -> Finding:
     """Successes among planned arrivals."""
-    counts = case.counts(phase).of(objective.operations).with_degraded(objective.degraded)
+    asked = case.counts(phase).of(objective.operations)
+    counts = asked.with_degraded(objective.degraded)
+    less = f", {asked.degraded} of them degraded" if asked.degraded != counts.degraded else ""
     share = counts.availability()
     return _finding(
         objective.text,
@@ -42,7 +44,7 @@ def judge_availability(case: Case, objective: Availability, phase: str) -> Findi
         share,
         Outcome.UNKNOWN if share is None else judge_interval(objective.at_least, *share),
         f"≥ {objective.at_least:.4%}",
-        f"{counts.ok} of {counts.planned} planned arrivals succeeded{_why(counts)}",
+        f"{counts.ok} of {counts.planned} planned arrivals succeeded{less}{_why(counts)}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Delivering a version and taking it back, through a real Kubernetes API with Rollouts."""
+"""Delivering a version or stopping a service, and taking it back, by a real Kubernetes API."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from harness.chaos import probes
 from harness.chaos import session as sessions
-from harness.chaos.actions import delivery
+from harness.chaos.actions import delivery, services
 from harness.chaos.actions.undo import undo_all
-from harness.chaos.registry import Reach
+from harness.chaos.registry import Reach, undo_function
 from harness.chaos.session import Session
 from harness.chaos.undo import open_records
 from harness.clock import SystemClock
@@ -226,6 +226,70 @@ def test_a_rollout_in_the_middle_of_a_delivery_is_refused(
     with pytest.raises(Refused, match="in the middle"):
         delivery.deliver(A, "files/gateway:v3", rollout="gateway")
     undo_all()
+
+
+# ---- a service that is stopped ------------------------------------------------------------------
+
+
+def replicas_of(kube: LabCluster, name: str) -> int:
+    found = kube.call(kube.cluster.get, "Deployment", NAMESPACE, name, api_version="apps/v1")
+    return int(found["spec"]["replicas"])
+
+
+def ask_for(kube: LabCluster, name: str, replicas: int) -> None:
+    change = {"spec": {"replicas": replicas}}
+    kube.call(kube.cluster.patch, "Deployment", NAMESPACE, name, change, api_version="apps/v1")
+
+
+def test_a_service_is_stopped_and_has_as_many_pods_as_before_again(
+    kube: LabCluster, session: Session
+) -> None:
+    ask_for(kube, "file", 2)
+    wait_until(lambda: seen(kube, f"deployment:{A}/file")["available"] == 2)
+    made = services.stop_service(A, "file")
+    assert made["targets"] == [f"deployment:{A}/file"]
+    assert made["observed"] == 0 and replicas_of(kube, "file") == 0
+    (record,) = open_records(session.run_dir)
+    assert record.before["replicas"] == 2
+    assert undo_all()["undone"] == [made["undo"]]
+    assert replicas_of(kube, "file") == 2 and open_records(session.run_dir) == []
+    assert seen(kube, f"deployment:{A}/file")["available"] == 2
+
+
+def test_a_number_of_pods_that_somebody_else_asks_for_meanwhile_stays(
+    kube: LabCluster, session: Session
+) -> None:
+    made = services.stop_service(A, "file")
+    ask_for(kube, "file", 3)
+    assert undo_all()["undone"] == [made["undo"]]
+    assert replicas_of(kube, "file") == 3
+
+
+def test_undoing_a_stop_that_was_never_made_changes_nothing(
+    kube: LabCluster, session: Session
+) -> None:
+    undo = undo_function(services.UNDO_KIND)
+    before = {"cluster": A, "namespace": NAMESPACE, "deployment": "file", "replicas": 5}
+    undo.restore(before, session.reach)
+    assert replicas_of(kube, "file") == 1
+    assert undo.read_back(before, session.reach).holds
+    (line,) = undo.by_hand(before, None)
+    assert line.endswith("scale deployment/file --replicas=5") and f"--context {A}" in line
+
+
+def test_what_cannot_be_stopped_is_refused_and_nothing_touched(
+    kube: LabCluster, session: Session
+) -> None:
+    with pytest.raises(Refused, match="no deployment nothing"):
+        services.stop_service(A, "nothing")
+    ask_for(kube, "file", 0)
+    with pytest.raises(Refused, match="asked for no pods already"):
+        services.stop_service(A, "file")
+    change = {"spec": {"replicas": 1}, "metadata": {"labels": {"chaos": "never"}}}
+    kube.call(kube.cluster.patch, "Deployment", NAMESPACE, "file", change, api_version="apps/v1")
+    with pytest.raises(Refused, match=f"deployment {A}/file lacks the label chaos=allowed"):
+        services.stop_service(A, "file")
+    assert open_records(session.run_dir) == [] and replicas_of(kube, "file") == 1
 
 
 # ---- what is seen of them -----------------------------------------------------------------------

@@ -41,6 +41,9 @@ class Faults:
     lose_every: int = 0
     #: keep every n-th upload with another byte
     alter_every: int = 0
+    #: one picture for all that are asked for, and what is said of each in its head
+    placeholder: str = ""
+    says: dict[str, str] = field(default_factory=dict)
     #: close the connection after each response without saying so
     close_after: bool = False
     #: cut the body short and close
@@ -203,7 +206,9 @@ class StandIn:
             del self.files[object_id]
             return 204, {}, b""
         if kind == "images":
-            return 200, {"Content-Type": "image/jpeg"}, self._variant(int(query["w"]))
+            shown = self.faults.placeholder or object_id
+            body = jpeg.with_comment(self._variant(int(query["w"])), shown)
+            return 200, {"Content-Type": "image/jpeg", **self.faults.says}, body
         return self._get(object_id, headers)
 
     def _put(

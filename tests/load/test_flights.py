@@ -6,16 +6,17 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
 from harness.clock import SystemClock
 from harness.load.declare import Declared, get, put
 from harness.load.engine import BURST_MAX, Engine, Takeoff
-from harness.load.flights import DeclaredFlight
+from harness.load.flights import DeclaredFlight, StepsFlight
 from harness.load.marks import Marks
-from harness.load.plain import PlainTraffic
+from harness.load.outcome import Outcome, of_read
+from harness.load.plain import PlainCall, PlainTraffic
 from harness.load.resolver import Resolver
 from harness.load.settings import Settings
 from harness.load.steps import Ask, Steps
@@ -70,6 +71,7 @@ def run(
     operations: dict[str, Declared],
     traffic: type[PlainTraffic] = PlainTraffic,
     keep: Callable[[], object] = lambda: None,
+    takeoffs: Mapping[str, tuple[float, Takeoff]] | None = None,
     **changes,
 ) -> tuple[Lines, dict]:
     """Send a schedule; returns the tally's lines, and its last."""
@@ -81,7 +83,10 @@ def run(
     engine = Engine(
         settings,
         traffic(http, 0, 0),
-        {name: (o.weight, takeoff(name, o, http, keep)) for name, o in operations.items()},
+        {
+            **{name: (o.weight, takeoff(name, o, http, keep)) for name, o in operations.items()},
+            **(takeoffs or {}),
+        },
         poller=poller,
         clock=clock,
         tally=Tally(pen, [0.2]),
@@ -99,6 +104,8 @@ def run(
         ([answer(b"hello!")], get("/", length=5), ("failed", "wrong-length")),
         ([chunked(b"hel", b"lo")], get("/", length=5), ("ok", "")),
         ([chunked(b"hello!")], get("/", length=5), ("failed", "wrong-length")),
+        ([answer(b"hey", X_Degraded="stale")], get("/", length=5), ("degraded", "stale")),
+        ([answer(b"no", "404 No", X_Degraded="stale")], get("/"), ("failed", "status-404")),
         ([answer(b"no", "404 No")], get("/", length=2), ("failed", "status-404")),
         ([answer(b"hello"), b"!"], get("/", length=5), None),
         ([9.0], get("/"), ("failed", "timeout")),
@@ -115,6 +122,27 @@ def test_a_declared_request_is_counted_by_what_came_back(
     # One byte too many is met with the answer, or with the next use of the connection.
     kinds = {("op", *outcome)} if outcome else {("op", "ok", ""), ("op", "failed", "unasked")}
     assert set(found) <= kinds
+
+
+@pytest.mark.parametrize(
+    ("method", "outcome"), [("GET", ("degraded", "stale")), ("PUT", ("ok", ""))]
+)
+def test_steps_that_read_what_is_declared_to_be_less_have_degraded(
+    method: str, outcome: tuple[str, str]
+) -> None:
+    """A write that was acknowledged was done, whatever else is said of it."""
+
+    def steps(call: PlainCall) -> Steps[Outcome]:
+        return of_read((yield from call.send(method, "/", body=b"x" * (method == "PUT"))), (200,))
+
+    def take_off(engine: Engine, planned_t: float, planned_m: float) -> StepsFlight:
+        call = engine._traffic.call(planned_t)
+        return StepsFlight(engine, "op", call, steps(call), planned_t, planned_m)
+
+    with Scripted([[answer(b"hello", X_Degraded="stale")]]) as server:
+        pen, end = run(server.url, {}, takeoffs={"op": (1.0, take_off)})
+    assert pen.outcomes() == {("op", *outcome): end["sent"]}
+    assert end["sent"] == end["planned"] == 50
 
 
 def test_whatever_a_server_answers_the_sums_are_exact() -> None:

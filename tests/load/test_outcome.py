@@ -120,6 +120,15 @@ def test_a_variant_is_ok_only_as_a_jpeg_of_the_right_width(exchange, error):
     assert checks.picture(exchange, width=160) == (FAILED if error else OK, error)
 
 
+def test_a_variant_that_is_declared_to_be_less_may_have_another_width_and_must_be_a_picture():
+    placeholder = {"content_type": "image/jpeg", "x_degraded": "placeholder"}
+    found = checks.picture(answer(200, jpeg.picture("a", 64, 48), **placeholder), width=160)
+    assert found.outcome == OK
+    for body, error in ((b"GIF89a", "not-a-picture"), (JSON_ERROR, "error-body")):
+        found = checks.picture(answer(200, body, **placeholder), width=160)
+        assert found == (FAILED, error)
+
+
 @pytest.mark.parametrize(
     ("body", "error"),
     [

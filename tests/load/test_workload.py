@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from harness.load import checks
@@ -95,6 +97,36 @@ def test_pictures_are_looked_at_in_part_and_told_from_messages(users, server):
     server.faults.answer = (200, "application/json", b"{}")
     exchange = some.do(call.get_variant(stored, 160))
     assert checks.picture(exchange, width=160) == Outcome(FAILED, "content-type")
+
+
+def shown(some: Users, width: int = 160, times: int = 40) -> Counter[Outcome]:
+    """What became of pictures that were asked for."""
+    found: Counter[Outcome] = Counter()
+    for _ in range(times):
+        call = some.call()
+        stored, _ = call.picture()
+        exchange = some.do(call.get_variant(stored, width))
+        found[call.check_picture(exchange, stored, width)] += 1
+    return found
+
+
+def test_a_placeholder_that_does_not_say_so_is_found_by_being_shown_for_other_pictures(
+    users, server
+):
+    some = users()
+    for steps in some.workload.warm_up()[-12:]:
+        assert some.do(steps()).outcome == OK
+    assert set(shown(some)) == {Outcome(OK)}
+    server.faults.placeholder = "none"
+    # The first is believed: whose it is cannot be told.
+    found = shown(some)
+    assert found[Outcome(FAILED, "wrong-picture")] > 20
+    assert set(found) == {Outcome(OK), Outcome(FAILED, "wrong-picture")}
+    # One that says so is left to whoever counts it; the pictures themselves are right again.
+    server.faults.says = {"X-Degraded": "placeholder"}
+    assert set(shown(some)) == {Outcome(OK)}
+    server.faults.placeholder, server.faults.says = "", {}
+    assert set(shown(some)) == {Outcome(OK)}
 
 
 def test_a_user_opens_what_it_saw_in_a_list_and_downloads_what_it_uploaded(users):

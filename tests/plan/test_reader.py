@@ -16,6 +16,7 @@ from harness.plan.model import (
     Availability,
     BlueGreen,
     Canary,
+    Degradation,
     Durability,
     ErrorRate,
     Failback,
@@ -84,6 +85,50 @@ def test_a_bound_on_a_delivery_that_could_not_be_missed_is_refused(
 
 def with_objective(text: str) -> Plan:
     return parse_plan(TEXT.replace("objectives:\n", f"objectives:\n  {text}\n"), LAB)
+
+
+def degradation_of(text: str) -> Plan:
+    file = REPO / "experiments" / "gamedays" / "degradation.yaml"
+    return parse_plan(file.read_text().replace(*text.split(" => ")), file)
+
+
+def test_a_degradation_is_read_to_what_it_says() -> None:
+    plan = read_plan(REPO / "experiments" / "gamedays" / "degradation.yaml")
+    (found,) = (o for o in plan.objectives if isinstance(o, Degradation))
+    assert (found.operations, found.faults) == (("image",), ("image",))
+    assert (found.within_s, found.at_least, found.whole_within_s) == (6.0, 0.995, 15.0)
+    assert plan.own_queries == {found.series_name: "image_circuit_breaker_state"}
+    assert found.series_name.startswith("breaker-")
+    counted = [o.degraded for o in plan.objectives if isinstance(o, Availability)]
+    assert counted == [False, False, True]
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    two = degradation_of("image degraded => image, download degraded")
+    assert next(o for o in two.objectives if isinstance(o, Degradation)).operations == (
+        "image",
+        "download",
+    )
+    without = degradation_of("    breaker: image_circuit_breaker_state\n => ")
+    assert without.own_queries == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("degraded within 6s => degrades within 6s", "degradation is written"),
+        ("image degraded => image, image degraded", "names an operation twice"),
+        ("image degraded => picture degraded", "no operation sent 'picture'"),
+        ("within 6s => within 15s", "longer than the 14s"),
+        ("again within 15s => again within 21s", "longer than the 20s"),
+        ("breaker: image_circuit_breaker_state => breaker: 7", "not text"),
+        ("degraded: counts => degraded: yes", "write degraded: counts"),
+        ("    for: [download, upload] =>     breaker: x", "availability has no breaker"),
+        ("- durability: no upload lost or altered\n => "
+         "- error rate: below 1 %\n    degraded: counts\n", "error rate has no degraded"),
+    ],
+)  # fmt: skip
+def test_a_degradation_that_is_not_understood_is_refused(change: str, message: str) -> None:
+    with pytest.raises(PlanInvalid, match=message):
+        degradation_of(change)
 
 
 # ---- read to the right values ------------------------------------------------------------------

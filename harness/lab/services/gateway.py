@@ -118,7 +118,6 @@ class Gateway(App):
         )
         self._fallback = Fallback(silent="degrades-silently" in defects)
         self.metrics.gauge("image_circuit_breaker_state", lambda: breaker.level)
-        self.metrics.counter("image_degraded_total")
 
     def route(self, request: Request) -> tuple[str, Handler]:
         op, handler = self._route(request)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.load.wire.client import served_by
+from harness.load.wire.client import degraded_to, served_by
 from harness.load.wire.message import (
     CHUNKED,
     LAST_CHUNK_BYTES,
@@ -216,6 +216,23 @@ def test_what_would_not_be_one_request_is_refused(
 )
 def test_who_served_is_told_by_headers(lines: list[str], served: tuple[str, str]) -> None:
     assert served_by(parse_head(head("Content-Length: 0", *lines))) == served
+
+
+@pytest.mark.parametrize(
+    ("lines", "degraded"),
+    [
+        (["X-Degraded: stale"], "stale"),
+        (["x-degraded: Placeholder; of=image", "x-served-zone: a"], "placeholder"),
+        (["X-Degraded: 1"], "degraded"),
+        (["X-Degraded: " + "a" * 99], "a" * 32),
+        (["X-Degraded:"], ""),
+        (["X-Not-Degraded: stale"], ""),
+    ],
+)
+def test_what_an_answer_is_instead_is_told_by_a_header(lines: list[str], degraded: str) -> None:
+    found = parse_head(head("Content-Length: 0", *lines))
+    assert degraded_to(found) == degraded
+    assert served_by(found) == ("", "a" if "x-served-zone: a" in lines else "")
 
 
 # ---- one small chunk ------------------------------------------------------------------------
