@@ -35,6 +35,7 @@ DAYS = {
     "deliveries": Path("experiments/gamedays/delivery.yaml"),
     "alerts": Path("experiments/gamedays/alerts.yaml"),
     "scaling": Path("experiments/gamedays/scaling.yaml"),
+    "degradation": Path("experiments/gamedays/degradation.yaml"),
 }
 #: What a run may take beyond its phases: preflight, faults made and undone, reading back, judging.
 MORE_S = 150.0
