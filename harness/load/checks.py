@@ -15,6 +15,9 @@ from harness.load import content, jpeg, outcome
 from harness.load.outcome import FAILED, OK, UNSURE, Outcome
 from harness.load.wire.client import Exchange
 
+#: Of a picture that was served for another picture before.
+ANOTHERS = Outcome(FAILED, "wrong-picture")
+
 
 def whole_file(exchange: Exchange, *, sha256: str, size_bytes: int) -> Outcome:
     """A 200 with exactly the bytes that were uploaded."""

@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 RENEW_AT = 0.25
 #: Variants of pictures that are remembered: a service that serves each object its own has many.
 _SHOWN_MOST = 4096
-_ANOTHERS = Outcome(FAILED, "wrong-picture")
 
 
 class VirtualUser:
@@ -339,7 +338,7 @@ class Call(Getting):
         result = checks.picture(exchange, width=width)
         if result.outcome != OK or exchange.dropped or exchange.degraded:
             return result
-        return result if self.workload.shows(exchange.body, stored, width) else _ANOTHERS
+        return result if self.workload.shows(exchange.body, stored, width) else checks.ANOTHERS
 
     def upload(self, object_id: str, body: bytes, *, op: str, content_type: str) -> Steps[Outcome]:
         """Upload an object whole, or a share of the larger files in parts (``traffic.resumed``).

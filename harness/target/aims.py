@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.errors import PlanInvalid, Where
 from harness.plan.experiment import Experiment, read_experiment
-from harness.plan.model import Plan
+from harness.plan.model import Degradation, Plan
 from harness.plan.nodes import nearest, where_in
 from harness.target.model import Target
 from harness.target.promql import metric_names
@@ -32,11 +32,14 @@ def experiments_of(plan: Plan) -> Iterator[Experiment]:
 
 
 def queries_of(plan: Plan) -> Iterator[tuple[str, Where]]:
-    """The PromQL that decides whether a run begins or goes on, and where it stands."""
+    """The PromQL that a run asks for by its plan and experiments, and where it stands."""
     for key, guards in (("stop_when", plan.guards), ("start_when", plan.starts)):
         for index, guard in enumerate(guards):
             if guard.kind == "prometheus":
                 yield guard.subject, where_in(plan.text, plan.file, key, index, "prometheus")
+    for objective in plan.objectives:
+        if isinstance(objective, Degradation) and objective.breaker:
+            yield objective.breaker, Where(plan.file, objective.line, key="breaker")
     for experiment in experiments_of(plan):
         for activity in experiment.activities:
             arguments = activity.provider.data.get("arguments") or {}

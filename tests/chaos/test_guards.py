@@ -238,6 +238,20 @@ def test_before_a_run_each_metric_must_be_known(prometheus: Prometheus) -> None:
     assert said == f"{place}: Prometheus has no metric erors_total"
 
 
+def test_before_a_run_the_metrics_of_circuit_breakers_must_be_known(
+    prometheus: Prometheus,
+) -> None:
+    file = LAB.parent / "degradation.yaml"
+    text = file.read_text()
+    line = text[: text.index("- degradation: ")].count("\n") + 1
+    plan = parse_plan(text.replace("image_circuit_breaker_state", "erors_total"), file)
+    ok, said, hint = checks_of((), plan, prometheus.target)["metrics"]()
+    assert not ok and hint == "did you mean 'errors_total'?"
+    assert f"degradation.yaml:{line}" in said and "no metric erors_total" in said
+    plan = parse_plan(text.replace("image_circuit_breaker_state", "max(errors_total)"), file)
+    assert checks_of((), plan, prometheus.target)["metrics"]()[0] is True
+
+
 def test_a_run_begins_only_when_each_series_is_beyond_its_bound(prometheus: Prometheus) -> None:
     text = LAB.read_text() + "start_when: [{prometheus: errors_total, below: 5}]\n"
     plan = parse_plan(text, LAB)
