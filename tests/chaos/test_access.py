@@ -25,7 +25,7 @@ import yaml
 
 from harness.chaos import blast, probes, registry
 from harness.chaos import session as sessions
-from harness.chaos.actions import delivery, network, pods
+from harness.chaos.actions import delivery, network, pods, services
 from harness.chaos.conditions import NothingHeard, look_of
 from harness.chaos.recover import run_folder
 from harness.chaos.registry import Reach, reach_for
@@ -197,7 +197,7 @@ def record(aws_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
 
 
 def _furnish(kube: LabCluster, target: Target) -> None:
-    """A gateway by canary and a file service, of pods that do nothing."""
+    """A gateway by canary, a file and an image service, of pods that do nothing."""
     for app in ("gateway", "gateway-canary"):
         kube.apply(service(app))
     services = {"stableService": "gateway", "canaryService": "gateway-canary"}
@@ -209,8 +209,9 @@ def _furnish(kube: LabCluster, target: Target) -> None:
     gateway = _idle(deployment("gateway", 1))
     gateway["spec"]["strategy"] = {"canary": canary}
     kube.apply({**gateway, "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout"})
-    kube.apply(_idle(deployment("file", 1)))
-    wait_until(lambda: len(_ready(kube, "file")) == len(_ready(kube, "gateway")) == 1)
+    for app in ("file", "image"):
+        kube.apply(_idle(deployment(app, 1)))
+    wait_until(lambda: all(len(_ready(kube, app)) == 1 for app in ("file", "gateway", "image")))
     wait_until(lambda: _is_stable(kube))
 
 
@@ -306,6 +307,7 @@ def _inject_and_undo(world: World, run_dir: Path) -> None:
         network.isolate_region: {"region": WEST},
         pods.kill_pods: {"cluster": A, "app": "file"},
         delivery.deliver: {"cluster": A, "image": "files/gateway:v2", "rollout": "gateway"},
+        services.stop_service: {"cluster": A, "deployment": "image"},
     }
     named = {f"{action.__module__}.{action.__name__}" for action in done}
     assert named == set(ACTIONS) - blast._HARMLESS

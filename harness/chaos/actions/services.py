@@ -54,7 +54,7 @@ def stop_service(
         action="stop_service",
         targets=[f"deployment:{cluster}/{deployment}"],
         before=before,
-        call=lambda: _ask_for(before, session.reach, 0),
+        call=lambda: _ask_for(before, session.reach.to("inject"), 0),
         read_back=lambda: _is_stopped(before, session.reach),
         seen_within_s=stopped_within_s,
     )
