@@ -7,15 +7,17 @@ series, each file, and the run is judged again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import harness.evidence.run as reading
 from harness.evidence.lines import sequence_gaps
 from harness.evidence.model import Event
 from harness.evidence.run import read_run
@@ -52,6 +54,26 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     history = copy / "history.jsonl"
     history.write_bytes(history.read_bytes().replace(b',"sealed":true', b""))
     return copy
+
+
+@pytest.fixture(autouse=True)
+def _each_file_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run that is read again and again all but one file is the same as before."""
+
+    def once(read: Callable[[Path, str], tuple[Any, list[Any]]]) -> Callable[..., Any]:
+        known: dict[tuple[str, bytes], tuple[Any, list[Any]]] = {}
+
+        def same(path: Path, label: str) -> tuple[Any, list[Any]]:
+            key = (label, hashlib.sha256(path.read_bytes()).digest())
+            if key not in known:
+                known[key] = read(path, label)
+            value, gaps = known[key]
+            return value, list(gaps)
+
+        return same
+
+    for name in ("read_tally", "read_ledger", "read_readback"):
+        monkeypatch.setattr(reading, name, once(getattr(reading, name)))
 
 
 def group(line: bytes) -> tuple[str, str, str]:
@@ -105,11 +127,12 @@ def test_a_gap_shows_where_any_one_line_is_missing(run: Path, pattern: str) -> N
             frame = [record.pop(key) for key in ("source", "seq", "t", "m", "kind")]
             events.append(Event(*frame, record, number))
         assert sequence_gaps(events, path.name) == []
-        for index, event in enumerate(events):
-            left = [other for other in events if other.source == event.source]
-            left.remove(event)
-            # Of a source with one line nothing is left; that it is missing is judged elsewhere.
-            assert not left or sequence_gaps(left, path.name), f"{path.name}:{index + 1}"
+        for source in {event.source for event in events}:
+            mine = [event for event in events if event.source == source]
+            for index, event in enumerate(mine):
+                left = mine[:index] + mine[index + 1 :]
+                # Of a source with one line nothing is left; that it is missing is judged elsewhere.
+                assert not left or sequence_gaps(left, path.name), f"{path.name}:{event.line}"
 
 
 def test_no_source_can_be_deleted_nor_all_of_a_kind_even_with_the_rest_numbered_anew(
