@@ -15,17 +15,18 @@ BENCH  ?=
 gameday: $(VENV)/.lab  ## run the whole game day on the lab
 	@$(BIN)/harness run $(PLAN) --target lab $(if $(RATE),--rate $(RATE)) $(if $(DEFECT),--defect $(DEFECT))
 
-# Tests that only compute, beside those that mostly wait: for a whole lab, or for parts of it. A whole
-# lab goes first where there is not enough for all: who waits for it has deadlines.
-PURE := $(wildcard $(addprefix tests/,docs evidence history plan report runs selftest verdict))
+# Three at once: what needs a whole lab, what mostly computes, and the rest, which mostly waits. A
+# whole lab goes first where there is not enough for all: who waits for it has deadlines.
+COMPUTES := $(wildcard $(addprefix tests/,cli docs evidence history plan report runs selftest \
+                                          target verdict watch))
 
 test: $(VENV)/.dev lint  ## everything that must hold, in under ten minutes
 	@mkdir -p build; \
-	nice -n 9 $(BIN)/python -m pytest -m "not lab" $(PURE) > build/test-pure.log 2>&1 & pure=$$!; \
-	nice -n 4 $(BIN)/python -m pytest -m "not lab" $(PURE:%=--ignore=%) > build/test-parts.log 2>&1 & parts=$$!; \
+	nice -n 9 $(BIN)/python -m pytest -m "not lab" $(COMPUTES) > build/test-pure.log 2>&1 & first=$$!; \
+	nice -n 4 $(BIN)/python -m pytest -m "not lab" $(COMPUTES:%=--ignore=%) > build/test-parts.log 2>&1 & parts=$$!; \
 	$(BIN)/python -m pytest -m lab; lab=$$?; \
-	wait $$pure; pure=$$?; wait $$parts; parts=$$?; \
-	cat build/test-pure.log build/test-parts.log; exit $$((lab | pure | parts))
+	wait $$first; first=$$?; wait $$parts; parts=$$?; \
+	cat build/test-pure.log build/test-parts.log; exit $$((lab | first | parts))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
