@@ -269,7 +269,8 @@ def test_undoing_a_stop_that_was_never_made_changes_nothing(
     kube: LabCluster, session: Session
 ) -> None:
     undo = undo_function(services.UNDO_KIND)
-    before = {"cluster": A, "namespace": NAMESPACE, "deployment": "file", "replicas": 5}
+    where = {"cluster": A, "namespace": NAMESPACE, "kind": "deployment", "name": "file"}
+    before = {**where, "replicas": 5}
     undo.restore(before, session.reach)
     assert replicas_of(kube, "file") == 1
     assert undo.read_back(before, session.reach).holds

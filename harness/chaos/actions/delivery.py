@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.chaos import session as sessions
+from harness.chaos.actions import workloads
 from harness.chaos.registry import (
     Reach,
     ReadBack,
@@ -24,7 +25,7 @@ from harness.chaos.registry import (
 )
 from harness.errors import Refused
 from harness.target import rollouts
-from harness.target.kube import get_json, patch_json
+from harness.target.kube import patch_json
 from harness.target.model import Target
 
 UNDO_KIND = "delivery.restore"
@@ -61,7 +62,7 @@ def deliver(
         "kind": kind,
         "name": name,
     }
-    item = _get(where, session.reach)
+    item = workloads.get(where, session.reach)
     require_allowed(item["metadata"].get("labels"), f"{kind} {cluster}/{name}")
     if not _at_rest(kind, item):
         raise Refused(
@@ -102,7 +103,7 @@ def _container(item: Mapping[str, Any], name: str | None, what: str) -> int:
 
 def _delivered(state: Mapping[str, Any], reach: Reach) -> ReadBack:
     """Holds when the image is asked for and its controller has looked at it."""
-    item = _get(state, reach)
+    item = workloads.get(state, reach)
     image = _image(item, state["container"])
     return ReadBack(image == state["delivered"] and rollouts.is_observed(item), image)
 
@@ -112,7 +113,7 @@ def _delivered(state: Mapping[str, Any], reach: Reach) -> ReadBack:
 
 def restore(before: Mapping[str, Any], reach: Reach) -> None:
     """Ask for the image before again; safe at any point of the fault, any number of times."""
-    item = _get(before, reach)
+    item = workloads.get(before, reach)
     # An image that somebody else put there meanwhile is theirs to decide about.
     if _image(item, before["container"]) == before["delivered"]:
         _set_image(before, reach, before["delivered"], before["image"])
@@ -120,7 +121,7 @@ def restore(before: Mapping[str, Any], reach: Reach) -> None:
 
 def restored(before: Mapping[str, Any], reach: Reach) -> ReadBack:
     """Holds when the version is not asked for and nobody is sent to it."""
-    item = _get(before, reach)
+    item = workloads.get(before, reach)
     image = _image(item, before["container"])
     status = item.get("status") or {}
     if image == before["delivered"] or not rollouts.is_observed(item):
@@ -163,32 +164,11 @@ def _image(item: Mapping[str, Any], container: int) -> str:
     return str(item["spec"]["template"]["spec"]["containers"][container]["image"])
 
 
-def _path(where: Mapping[str, Any]) -> str:
-    if where["kind"] == "rollout":
-        return rollouts.path(where["namespace"], where["name"])
-    return f"/apis/apps/v1/namespaces/{where['namespace']}/deployments/{where['name']}"
-
-
-def _get(where: Mapping[str, Any], reach: Reach) -> dict[str, Any]:
-    from kubernetes.client.exceptions import ApiException
-
-    try:
-        return get_json(reach.kubernetes(where["cluster"]), _path(where))
-    except ApiException as error:
-        if error.status != 404:
-            raise
-        raise Refused(
-            f"there is no {where['kind']} {where['name']} in {where['cluster']}/"
-            f"{where['namespace']}",
-            hint="check cluster and name; a Rollout needs Argo Rollouts",
-        ) from error
-
-
 def _set_image(where: Mapping[str, Any], reach: Reach, old: str, new: str) -> None:
     """Change the image if it is still ``old``."""
     kind = "application/json-patch+json"
     change = _change(where, old, new)
-    patch_json(reach.kubernetes(where["cluster"]), _path(where), change, kind)
+    patch_json(reach.kubernetes(where["cluster"]), workloads.path(where), change, kind)
 
 
 def _change(where: Mapping[str, Any], old: str, new: str) -> list[dict[str, str]]:
@@ -203,4 +183,4 @@ def _change(where: Mapping[str, Any], old: str, new: str) -> list[dict[str, str]
 def _promote(where: Mapping[str, Any], reach: Reach) -> None:
     change = {"status": {"promoteFull": True}}
     kind = "application/merge-patch+json"
-    patch_json(reach.kubernetes(where["cluster"]), f"{_path(where)}/status", change, kind)
+    patch_json(reach.kubernetes(where["cluster"]), f"{workloads.path(where)}/status", change, kind)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.chaos import session as sessions
+from harness.chaos.actions import workloads
 from harness.chaos.registry import (
     Reach,
     ReadBack,
@@ -20,7 +21,7 @@ from harness.chaos.registry import (
     require_allowed,
 )
 from harness.errors import Refused
-from harness.target.kube import get_json, patch_json
+from harness.target.kube import patch_json
 from harness.target.model import Target
 
 UNDO_KIND = "services.restart"
@@ -39,9 +40,13 @@ def stop_service(
     many as before are ready.
     """
     session = sessions.current()
-    namespace = session.reach.target.namespace
-    where = {"cluster": cluster, "namespace": namespace, "deployment": deployment}
-    item = _get(where, session.reach)
+    where = {
+        "cluster": cluster,
+        "namespace": session.reach.target.namespace,
+        "kind": "deployment",
+        "name": deployment,
+    }
+    item = workloads.get(where, session.reach)
     what = f"deployment {cluster}/{deployment}"
     require_allowed(item["metadata"].get("labels"), what)
     replicas = int(item["spec"].get("replicas", 1))
@@ -61,7 +66,7 @@ def stop_service(
 
 
 def _is_stopped(before: Mapping[str, Any], reach: Reach) -> ReadBack:
-    item = _get(before, reach)
+    item = workloads.get(before, reach)
     left = int((item.get("status") or {}).get("replicas") or 0)
     return ReadBack(item["spec"].get("replicas") == 0 and left == 0, left)
 
@@ -72,13 +77,13 @@ def _is_stopped(before: Mapping[str, Any], reach: Reach) -> ReadBack:
 def restore(before: Mapping[str, Any], reach: Reach) -> None:
     """Ask for as many pods as before; safe at any point of the fault, any number of times."""
     # A number that somebody else asks for meanwhile is theirs to decide about.
-    if _get(before, reach)["spec"].get("replicas") == 0:
+    if workloads.get(before, reach)["spec"].get("replicas") == 0:
         _ask_for(before, reach, before["replicas"])
 
 
 def restored(before: Mapping[str, Any], reach: Reach) -> ReadBack:
     """Holds when pods are asked for and as many are ready."""
-    item = _get(before, reach)
+    item = workloads.get(before, reach)
     wanted = int(item["spec"].get("replicas", 1))
     ready = int((item.get("status") or {}).get("readyReplicas") or 0)
     return ReadBack(0 < wanted <= ready, {"ready": ready, "wanted": wanted})
@@ -87,7 +92,7 @@ def restored(before: Mapping[str, Any], reach: Reach) -> ReadBack:
 def by_hand(before: Mapping[str, Any], target: Target | None) -> list[str]:
     """The line that asks for as many pods as before."""
     words = kubectl(target, before["cluster"], before["namespace"])
-    words += ["scale", f"deployment/{before['deployment']}", f"--replicas={before['replicas']}"]
+    words += ["scale", f"deployment/{before['name']}", f"--replicas={before['replicas']}"]
     return [shlex.join(words)]
 
 
@@ -97,27 +102,8 @@ register(UNDO_KIND, UndoFunction(restore, restored, by_hand, within_s=90.0))
 # ── Kubernetes ─────────────────────────────────────────────────────────────────────────
 
 
-def _path(where: Mapping[str, Any]) -> str:
-    return f"/apis/apps/v1/namespaces/{where['namespace']}/deployments/{where['deployment']}"
-
-
-def _get(where: Mapping[str, Any], reach: Reach) -> dict[str, Any]:
-    from kubernetes.client.exceptions import ApiException
-
-    try:
-        return get_json(reach.kubernetes(where["cluster"]), _path(where))
-    except ApiException as error:
-        if error.status != 404:
-            raise
-        raise Refused(
-            f"there is no deployment {where['deployment']} in {where['cluster']}/"
-            f"{where['namespace']}",
-            hint="check cluster and name",
-        ) from error
-
-
 def _ask_for(where: Mapping[str, Any], reach: Reach, replicas: int) -> None:
     """Change the number of pods asked for; a JSON Patch (RFC 6902), as it has nothing to merge."""
     change = [{"op": "replace", "path": _PATH, "value": replicas}]
     client = reach.kubernetes(where["cluster"])
-    patch_json(client, _path(where), change, "application/json-patch+json")
+    patch_json(client, workloads.path(where), change, "application/json-patch+json")
