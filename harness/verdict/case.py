@@ -348,6 +348,15 @@ def uids_of(value: Any) -> frozenset[str]:
     return frozenset(str(uid) for uid in uids) if isinstance(uids, list) else frozenset()
 
 
+def finite(text: str) -> float | None:
+    """The value of a sample of Prometheus; None where it is no number, or NaN, or infinite."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
 def number_of(value: Any, key: str) -> float | None:
     """A number inside a sighting's value, or None."""
     found = value.get(key) if isinstance(value, dict) else None

@@ -16,7 +16,7 @@ from functools import cached_property
 
 from harness.plan.model import Degradation
 from harness.verdict.agreement import by_our_clock, unusable
-from harness.verdict.case import Case
+from harness.verdict.case import Case, finite
 from harness.verdict.clocks import prometheus_ahead
 from harness.verdict.counts import Counts
 from harness.verdict.landing import Landing
@@ -64,7 +64,7 @@ class Breakers:
         found: dict[float, bool] = {}
         for line in series.result if series is not None and not self.why_not else ():
             for t, text in line.points:
-                value = _number(text)
+                value = finite(text)
                 if value is None:
                     self.why_not = f"{name}: {text!r} is not the state of a breaker"
                     return
@@ -286,11 +286,3 @@ def judge_only_declared(case: Case, objective: Degradation) -> Finding:
 
 def _series(objective: Degradation) -> tuple[str, ...]:
     return (f"series/{objective.series_name}.json",) if objective.breaker else ()
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

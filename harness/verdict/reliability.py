@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from harness.evidence.model import Series
 from harness.plan.model import Mtbf, Mttr
-from harness.verdict.case import Case
+from harness.verdict.case import Case, finite
 from harness.verdict.intervals import CONFIDENCE, poisson_lower, poisson_upper
 from harness.verdict.model import Finding, Measured, Outcome
 
@@ -266,18 +266,10 @@ def _states(series: Series | None, objective: Mttr | Mtbf) -> tuple[str, list[_S
     states: list[_State] = [None] * count
     for t, text in series.result[0].points:
         index = round((t - series.start) / series.step_s)
-        value = _number(text)
+        value = finite(text)
         if value is not None and 0 <= index < count:
             states[index] = value > 0
     return "", states
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _without_game_days(case: Case, series: Series, states: Sequence[_State]) -> list[_State]:
