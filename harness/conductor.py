@@ -451,12 +451,17 @@ class Conductor:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGINT, SIGTERM and SIGHUP end the run in order; a second one changes nothing."""
+        """SIGINT, SIGTERM and SIGHUP end the run in order; a second one changes nothing.
+
+        SIGHUP does not under nohup: that says that it is to go on without its terminal.
+        """
 
         def on_signal(number: int, _: FrameType | None) -> None:
             self.stop(signal.Signals(number).name)
 
-        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        wanted = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+            wanted.remove(signal.SIGHUP)
         before = {s: signal.signal(s, on_signal) for s in wanted}
         try:
             yield

@@ -6,6 +6,7 @@ them, so that ``harness --help`` is instant.
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import click
@@ -49,6 +50,7 @@ for command in (
 def main() -> None:
     """Run the command line and exit with a status of :class:`harness.errors.ExitStatus`."""
     outlive_readers()
+    _hear_signals()
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -62,3 +64,15 @@ def main() -> None:
         click.echo(f"harness: {error}", err=True)
         status = error.exit_status
     sys.exit(int(status or 0))
+
+
+def _hear_signals() -> None:
+    """From the first moment on a signal ends the command; a run brings its own order into that.
+
+    However it was started: a shell makes what it puts into its background deaf to SIGINT, and
+    the first process of a container is deaf to all that it does not ask for. Only who says nohup
+    means it.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)

@@ -13,6 +13,7 @@ import os
 import pty
 import queue
 import random
+import signal as signals
 import subprocess
 import sys
 import termios
@@ -78,7 +79,15 @@ class Cell:
 class Day:
     """``harness run`` as a process."""
 
-    def __init__(self, cloud: Cloud, folder: Path, plan: Path, *, terminal: bool = False) -> None:
+    def __init__(
+        self,
+        cloud: Cloud,
+        folder: Path,
+        plan: Path,
+        *,
+        terminal: bool = False,
+        deaf_to: Sequence[Signals] = (),
+    ) -> None:
         self.cloud, self.root = cloud, folder / "runs"
         argv = [sys.executable, "-m", "tests.chaos.day", "run", str(plan)]
         argv += ["--target", str(cloud.target_file), "--runs", str(self.root)]
@@ -90,6 +99,8 @@ class Day:
             if terminal:
                 self._master, end = pty.openpty()
                 given = {"stdin": end, "stdout": end, "stderr": end, "preexec_fn": _take_terminal}
+            if deaf_to:
+                given["preexec_fn"] = lambda: [signals.signal(n, signals.SIG_IGN) for n in deaf_to]
             self.process = subprocess.Popen(
                 argv, cwd=day.ROOT, env=environment, start_new_session=not terminal, **given
             )
@@ -182,8 +193,8 @@ def _take_terminal() -> None:
 def a_day(cloud: Cloud, folder: Path, **how: Any) -> Iterator[Day]:
     """A day that has just begun; undone and ended at the end."""
     folder.mkdir()
-    terminal = how.pop("terminal", False)
-    running = Day(cloud, folder, day.write_plan(folder, **how), terminal=terminal)
+    start = {key: how.pop(key) for key in ("terminal", "deaf_to") if key in how}
+    running = Day(cloud, folder, day.write_plan(folder, **how), **start)
     try:
         yield running
     finally:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from signal import SIGHUP, SIGINT, SIGTERM, Signals
 
 import pytest
+
+from harness.errors import ExitStatus
 
 from . import storm, trips
 from .conftest import Cloud
@@ -65,3 +68,26 @@ def test_a_signal_undoes_at_once_and_never_ends_with_0(cloud: Cloud, tmp_path: P
     else:
         # On a machine that tests have filled nothing is said of how soon.
         assert all(c.restored_s is not None and c.status not in (0, None) for c in cells), cells
+
+
+@pytest.mark.parametrize("number", [SIGINT, SIGTERM], ids=["INT", "TERM"])
+@pytest.mark.parametrize("phase", ["preflight", "baseline"])
+def test_a_run_that_was_started_deaf_hears_all_the_same(
+    phase: str, number: Signals, cloud: Cloud, tmp_path: Path
+) -> None:
+    # As what a script puts into its background is deaf to SIGINT.
+    with storm.a_day(cloud, tmp_path / "day", only=["region"], deaf_to=[SIGINT, SIGTERM]) as day:
+        assert day.until(lambda: storm.PHASES[phase](day))
+        day.process.send_signal(number)
+        assert day.process.wait(30) == ExitStatus.STOPPED
+        assert day.intents() == []
+
+
+def test_under_nohup_a_hangup_is_no_reason_to_stop(cloud: Cloud, tmp_path: Path) -> None:
+    with storm.a_day(cloud, tmp_path / "day", only=["region"], deaf_to=[SIGHUP]) as day:
+        assert day.until(lambda: storm.PHASES["baseline"](day))
+        day.process.send_signal(SIGHUP)
+        assert day.until(lambda: storm.PHASES["cool-down"](day))
+        day.process.send_signal(SIGINT)
+        assert day.process.wait(30) == ExitStatus.STOPPED
+        assert day.saw("run.end", stopped="SIGINT")
