@@ -61,8 +61,10 @@ class Breakers:
         self._off_s = (ahead.high_s - ahead.low_s) / 2
         #: (instant, whether any breaker is not closed), in order
         self.samples: list[tuple[float, bool]] = []
+        if series is None or self.why_not:
+            return
         found: dict[float, bool] = {}
-        for line in series.result if series is not None and not self.why_not else ():
+        for line in series.result:
             for t, text in line.points:
                 value = finite(text)
                 if value is None:

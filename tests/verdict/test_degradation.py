@@ -10,6 +10,9 @@ import pytest
 from harness.evidence.model import Series, SeriesLine, TallyCell, TallySecond
 from harness.plan.model import Degradation, Plan
 from harness.verdict import Finding, Outcome, judge
+from harness.verdict.case import Case
+from harness.verdict.degradation import Degraded
+from harness.verdict.landing import Landing
 from tests.verdict.build import LAST, RATE, T0, A, B, Day, plan
 
 PASS, FAIL, UNKNOWN = Outcome.PASS, Outcome.FAIL, Outcome.UNKNOWN
@@ -229,6 +232,107 @@ def test_of_several_breakers_the_first_to_open_and_the_last_to_close_count() -> 
     other = SeriesLine({"instance": "other"}, late)
     day.series[name] = dataclasses.replace(day.series[name], result=(one, other))
     assert outcomes(day) == (PASS, FAIL, PASS)
+
+
+def test_a_breaker_that_opened_or_closed_just_then_did_so_at_once() -> None:
+    day = Stopped().breaker(lambda o: 51.6 <= o < 66)
+    # Between the scrapes at 51.3 and 52.3, 65.3 and 66.3: perhaps before, which is no time at all.
+    assert "a circuit breaker opened 0.0–0.8 s after the fault" in found(day, TEXT).because
+    assert "every circuit breaker closed after 0.0–0.7 s" in found(day, AGAIN).because
+
+
+def test_the_last_state_before_the_fault_and_the_last_of_all_count() -> None:
+    assert outcomes(Stopped().breaker(lambda o: 51 <= o < 67.5)) == (UNKNOWN, UNKNOWN, PASS)
+    shut_in_time = Stopped().breaker(lambda o: 50 <= o < 51 or 52.6 <= o < 67.5)
+    assert outcomes(shut_in_time) == (PASS, PASS, PASS)
+    for again, words in ((75, "never closed again"), (74, "never closed again")):
+        day = Stopped().breaker(lambda o, s=again: 52.6 <= o < 67.5 or o >= s)
+        assert words in found(day, AGAIN).because
+    shut_at_last = Stopped().breaker(lambda o: 52.6 <= o < 67.5 or 74 <= o < 75)
+    assert "every circuit breaker closed after 8.7–9.7 s" in found(shut_at_last, AGAIN).because
+
+
+def test_when_a_breaker_turned_is_as_uncertain_as_the_clocks() -> None:
+    day = Stopped()
+    (name,) = (name for name in day.series if name.startswith("breaker-"))
+    (line,) = day.series[name].result
+    ahead = tuple((t + 1.4, value) for t, value in line.points)
+    result = (dataclasses.replace(line, points=ahead),)
+    day.series[name] = dataclasses.replace(day.series[name], result=result)
+    for offset, ahead_s in ((-1, 1.0), (60, 1.8)):
+        day.say("watch/clock", offset, "sighting", subject="clock:prometheus", value=ahead_s,
+                uncertainty_s=0.05)  # fmt: skip
+    assert "–2.2 s after the fault" in found(day, TEXT).because
+    assert "every circuit breaker closed after 1.3–3.1 s" in found(day, AGAIN).because
+
+
+def test_too_few_arrivals_show_no_share() -> None:
+    def with_arrivals(n: int, seconds: range, outcome: str) -> Stopped:
+        day = Stopped()
+        for offset in seconds:
+            day.seconds[offset] = TallySecond(T0 + offset, 0, ())
+        kind = "stale" if outcome == "degraded" else ""
+        cell = dataclasses.replace(day.cell("download", B, n), outcome=outcome, error=kind)
+        day.seconds[seconds.start] = TallySecond(T0 + seconds.start, n, (cell,))
+        return day
+
+    wording = WORDING.replace("99 %", "10 %")
+    wide = asked(wording)
+    for n, outcome in ((1, UNKNOWN), (19, UNKNOWN), (20, PASS)):
+        held = found(with_arrivals(n, range(55, 66), "degraded"), f"degradation: {wording}", wide)
+        after = found(with_arrivals(n, range(71, 76), "ok"), AGAIN, wide)
+        assert (held.outcome, after.outcome) == (outcome, outcome)
+        said = f"{n} arrivals"
+        assert outcome is PASS or (said in held.because and said in after.because)
+    # The fault was taken back before anything was to have been come to terms with.
+    hasty = WORDING.replace("within 3s", "within 14s")
+    finding = found(Stopped(), f"degradation: {hasty}", asked(hasty))
+    assert finding.outcome is UNKNOWN
+    assert "0 arrivals of download in 0 s show no share" in finding.because
+
+
+def test_who_was_shown_nothing_elsewhere_has_not_shown_that_nothing_was_degraded() -> None:
+    day = Stopped()
+    for offset in (*range(51), *range(76, LAST)):
+        day.seconds[offset] = TallySecond(T0 + offset, 0, ())
+    assert found(day, OTHERWISE).outcome is UNKNOWN
+
+
+def test_degraded_only_until_the_fault_is_taken_back_is_whole_at_once() -> None:
+    day = Stopped().answered(66)
+    again = found(day, AGAIN)
+    assert again.measured is not None
+    assert (again.measured.low, again.measured.high) == pytest.approx((0.0, 0.4))
+    none = found(day.answered(65), AGAIN)
+    assert none.measured is not None
+    assert (none.measured.low, none.measured.high) == (0.0, 0.0)
+    assert "none was degraded any more" in none.because
+    # What comes after the recovery is another phase's matter.
+    assert found(Stopped().answered(76, degraded=1), AGAIN).outcome is PASS
+
+
+def test_a_fault_of_which_the_end_is_not_known_shows_nothing() -> None:
+    (objective,) = (o for o in asked().objectives if isinstance(o, Degradation))
+    case = Case(asked(), Stopped().evidence())
+    seen = Degraded(case, objective, Landing("zone", T0 + 51.5, T0 + 51.55, ("pods",), ""))
+    assert seen.why_not == ""
+    for undo_t, end_t, why in (
+        (None, seen.end_t, "taken back"),
+        (seen.landed.high, seen.end_t, "taken back"),
+        (seen.undo_t, None, "not watched to its end"),
+        (seen.undo_t, seen.undo_t, "not watched to its end"),
+    ):
+        one = Degraded(case, objective, seen.landed)
+        one.undo_t, one.end_t = undo_t, end_t
+        assert why in one.why_not
+
+
+def test_what_is_required_and_where_it_is_seen_name_a_breaker_only_where_one_is_asked_for() -> None:
+    for given, named in ((asked(), True), (asked(breaker=""), False)):
+        for text in (TEXT, AGAIN):
+            finding = found(Stopped(), text, given)
+            assert ("circuit breaker" in finding.required) is named
+            assert any("breaker-" in where for where in finding.evidence) is named
 
 
 def test_the_service_must_have_its_pods_back() -> None:
