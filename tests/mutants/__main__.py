@@ -3,7 +3,8 @@
 The tests run once, to learn which lines of ``harness/verdict`` each of them executes. Then each
 mutant lives in a child process, forked with everything imported, in which its function is given
 other code; the tests that execute its line run there until one fails. One that none notices
-survives, and is listed in ``build/mutants.txt``. ``docs/mutants.md`` explains those left.
+survives, and is listed in ``build/mutants.txt``. ``docs/mutants.md`` explains those left; the exit
+status is 1 where it does not.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import functools
 import importlib
 import os
 import random
+import re
 import select
 import signal
 import sys
@@ -27,12 +29,16 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
+from tests.mutants.left import DOCUMENT, Survivor, explained, unexplained
 from tests.mutants.mutate import Mutant, functions, mutants
 
 VERDICT = Path(__file__).resolve().parents[2] / "harness" / "verdict"
 TESTS = "tests/verdict"
-#: A mutant that takes longer does not end: it is noticed.
-LIMIT_S = 20
+LIST = VERDICT.parents[1] / "build" / "mutants.txt"
+_LISTED = re.compile(r"(\w+)\.py:(\d+) \[(.+?)\] ")
+#: A mutant in which a test takes so many times what it did, and at least this, does not end: it is
+#: noticed. Of CPU time: how busy the machine is does not count.
+LIMIT_TIMES, LIMIT_S = 20, 5.0
 #: Tests tried on one mutant, the quickest first; more that execute its line would say the same.
 MOST_TESTS = 400
 #: What these keep does not come from the judge.
@@ -44,7 +50,7 @@ class Done:
     """What became of the mutants of one module."""
 
     killed: int = 0
-    survived: list[str] = field(default_factory=list)
+    survived: list[Survivor] = field(default_factory=list)
     not_run: int = 0
 
 
@@ -56,6 +62,8 @@ class Mutating:
     sample: int
     jobs: int
     give_up_m: float
+    #: only these, where there are any: (module, line, what)
+    again: frozenset[tuple[str, int, str]] = frozenset()
     #: (file, line) → tests by how long they took
     by_line: dict[tuple[str, int], list[tuple[float, Any]]] = field(
         default_factory=lambda: defaultdict(list)
@@ -74,6 +82,8 @@ class Mutating:
     def _of(self, module: str) -> list[Mutant]:
         every = list(mutants((VERDICT / f"{module}.py").read_text()))
         self.done[module] = Done()
+        if self.again:
+            every = [m for m in every if (module, m.line, m.what) in self.again]
         if self.sample and len(every) > self.sample:
             every = random.Random(module).sample(every, self.sample)
         return sorted(every, key=lambda mutant: mutant.line)
@@ -115,9 +125,9 @@ class Mutating:
 
     def _start(self, module: str, mutant: Mutant) -> dict[int, tuple[int, str, Mutant]]:
         path = str(VERDICT / f"{module}.py")
-        tests = [item for _, item in self._tests(path, mutant)][:MOST_TESTS]
+        tests = self._tests(path, mutant)[:MOST_TESTS]
         if not tests:
-            self.done[module].survived.append(_line(module, mutant, "no test executes it"))
+            self.done[module].survived.append(_survivor(module, mutant, "no test executes it"))
             return {}
         out, into = os.pipe()
         child = os.fork()
@@ -145,27 +155,27 @@ class Mutating:
             os.close(descriptor)
             _, status = os.waitpid(child, 0)
             if status == 0:
-                self.done[module].survived.append(_line(module, mutant, "survived"))
+                self.done[module].survived.append(_survivor(module, mutant, "survived"))
             else:
                 self.done[module].killed += 1
 
 
-def _line(module: str, mutant: Mutant, why: str) -> str:
+def _survivor(module: str, mutant: Mutant, why: str) -> Survivor:
     source = (VERDICT / f"{module}.py").read_text().splitlines()[mutant.line - 1].strip()
-    return f"{module}.py:{mutant.line} [{mutant.what}] {source}  ({why})"
+    return Survivor(module, mutant.line, mutant.what, source, why)
 
 
-def _live(module: str, path: str, mutant: Mutant, tests: list[Any]) -> int:
+def _live(module: str, path: str, mutant: Mutant, tests: list[tuple[float, Any]]) -> int:
     """In the child: 0 when no test notices the mutant."""
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(LIMIT_S)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     try:
         _become(module, path, mutant)
         _forget()
-        for item in tests:
+        for took_s, item in tests:
+            signal.setitimer(signal.ITIMER_PROF, max(LIMIT_S, LIMIT_TIMES * took_s))
             if any(report.failed for report in runtestprotocol(item, nextitem=None, log=False)):
                 return 1
     except BaseException:  # noqa: BLE001 - whatever it raises, the mutant was noticed
@@ -221,6 +231,12 @@ def _modules(wanted: list[str]) -> list[str]:
     return wanted or every
 
 
+def _again(listed: str) -> frozenset[tuple[str, int, str]]:
+    """The mutants in a list of survivors."""
+    found = (match.groups() for line in listed.splitlines() if (match := _LISTED.match(line)))
+    return frozenset((module, int(line), what) for module, line, what in found)
+
+
 def _report(done: dict[str, Done]) -> Iterator[str]:
     total: Counter[str] = Counter()
     yield f"{'module':16} {'killed':>7} {'survived':>9} {'not run':>8}"
@@ -231,7 +247,7 @@ def _report(done: dict[str, Done]) -> Iterator[str]:
     yield f"{'all':16} {total['killed']:7} {total['survived']:9} {total['not_run']:8}"
     yield ""
     for found in done.values():
-        yield from found.survived
+        yield from map(str, found.survived)
 
 
 def main() -> int:
@@ -241,20 +257,27 @@ def main() -> int:
     parser.add_argument("--tests", default=TESTS, help="files or folders, with commas between")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--minutes", type=float, default=30.0, help="after which none is begun")
+    parser.add_argument("--again", help="only what survived in this file, which is made anew")
+    parser.add_argument("--into", default=str(LIST), help="file for the list of survivors")
     given = parser.parse_args()
     for module in _modules([]):
         importlib.import_module(f"harness.verdict.{module}")
-    plugin = Mutating(
-        _modules(given.modules), given.sample, given.jobs, time.monotonic() + 60 * given.minutes
-    )
+    again = _again(Path(given.again).read_text()) if given.again else frozenset()
+    modules = _modules(given.modules or sorted({module for module, _, _ in again}))
+    give_up_m = time.monotonic() + 60 * given.minutes
+    plugin = Mutating(modules, given.sample, given.jobs, give_up_m, again)
     quiet = ["-q", "-p", "no:cacheprovider", "-p", "no:timeout"]
     pytest.main([*quiet, "--override-ini=addopts=", *given.tests.split(",")], plugins=[plugin])
     lines = list(_report(plugin.done))
-    into = VERDICT.parents[1] / "build" / "mutants.txt"
+    into = Path(given.again or given.into)
     into.parent.mkdir(exist_ok=True)
     into.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
-    return 0 if plugin.done else 1
+    survived = [survivor for found in plugin.done.values() for survivor in found.survived]
+    new = list(unexplained(survived, explained(DOCUMENT.read_text())))
+    if new:
+        print(f"\n{len(new)} of them docs/mutants.md does not explain:", *new, sep="\n")
+    return 0 if plugin.done and not new else 1
 
 
 if __name__ == "__main__":
