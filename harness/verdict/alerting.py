@@ -7,6 +7,8 @@ link that nobody watched makes a finding unknown, never a pass.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,17 +40,20 @@ _EVIDENCE = (
 @dataclass(frozen=True)
 class Stretch:
     """A time in which an alert was in one state: begun within ``[low, high]``, ended within
-    ``[end_low, end_high]`` (None: not before the record ends)."""
+    ``end`` (None: not before the record ends)."""
 
     state: str
     low: float
     high: float
-    end_low: float | None
-    end_high: float | None
+    end: tuple[float, float] | None
+
+    @property
+    def end_high(self) -> float | None:
+        return self.end[1] if self.end else None
 
     def lasts(self, until_t: float) -> float:
         """Seconds it surely lasted up to ``until_t``."""
-        end_t = until_t if self.end_low is None else min(self.end_low, until_t)
+        end_t = min(self.end[0], until_t) if self.end else until_t
         return max(0.0, end_t - self.high)
 
 
@@ -62,6 +67,13 @@ class Instance:
     def during(self, start_t: float, end_t: float, *states: str) -> tuple[Stretch, ...]:
         """The stretches in one of ``states`` that began between two instants."""
         return tuple(s for s in self.stretches if s.state in states and start_t <= s.high <= end_t)
+
+    def fires(self, start_t: float, end_t: float) -> bool:
+        """Whether it was firing at some time between two instants."""
+        return any(
+            stretch.end is None or stretch.end[1] >= start_t
+            for stretch in self.during(-math.inf, end_t, "firing")
+        )
 
     def at(self, t: float) -> str:
         """The state at ``t``; empty before the first."""
@@ -105,10 +117,9 @@ class Alerts:
         for sighting in self._case.sightings(prefix):
             mine = seen.setdefault(sighting.subject, [])
             low, high = sighting.t - sighting.uncertainty_s, sighting.t
-            if mine and mine[-1].end_high is None:
-                last = mine.pop()
-                mine.append(Stretch(last.state, last.low, last.high, low, high))
-            mine.append(Stretch(str(sighting.value), low, high, None, None))
+            if mine:
+                mine.append(dataclasses.replace(mine.pop(), end=(low, high)))
+            mine.append(Stretch(str(sighting.value), low, high, None))
         return tuple(Instance(labels_of(subject), tuple(s)) for subject, s in seen.items())
 
     def unwatched(self, link: tuple[str, str], start_t: float, end_t: float) -> str:
@@ -117,31 +128,30 @@ class Alerts:
         mine = [event for event in self._case.evidence.events if event.source == source]
         started = next((event for event in mine if event.kind == "watch.start"), None)
         if started is None:
-            return (
-                f"nobody watched {prefix.rstrip(':')}s"
-                if prefix == "alert:"
-                else (f"nobody watched {prefix.rstrip(':')}")
-            )
+            return "nobody watched " + ("alerts" if prefix == "alert:" else prefix.rstrip(":"))
         if any(gap.source == source for gap in self._case.evidence.gaps):
             return f"evidence of {source} is incomplete"
         quiet = self._case.silence(source, start_t, end_t)
         if quiet:
             return quiet
         period = started.data.get("period_s")
-        limit_s = max(_BLIND_S, 3 * period if isinstance(period, (int, float)) else 0.0)
+        limit_s = max(_BLIND_S, 3 * period) if isinstance(period, (int, float)) else _BLIND_S
         # With nothing to see yet only the counts of the polls tell that they failed.
-        seen_t, answered, before_t = started.t, 0, started.t
+        seen_t, answered, before_t, heard_t = started.t, 0, started.t, -math.inf
         for beat in [event for event in mine if event.kind == "watch.beat"]:
             now = _count(beat.data.get("polls")) - _count(beat.data.get("errors"))
             if now > answered:
                 # At some time since the beat before, perhaps no later than that.
-                seen_t, answered = before_t, now
+                seen_t, answered, heard_t = before_t, now, beat.t
             before_t = beat.t
-            if beat.t >= start_t and seen_t < end_t and beat.t - max(seen_t, start_t) > limit_s:
+            if seen_t < end_t and beat.t - max(seen_t, start_t) > limit_s:
                 return f"{source} saw nothing for {beat.t - max(seen_t, start_t):.0f} s"
-        for sighting in self._case.sightings(prefix):
-            if sighting.value == UNKNOWN and start_t <= sighting.t <= end_t:
-                return f"{sighting.subject} could not be seen for a time"
+        if heard_t <= start_t:
+            return f"{source} saw nothing any more"
+        for instance in self._instances(prefix):
+            blind = instance.during(start_t, end_t, UNKNOWN)
+            if blind or instance.at(start_t) == UNKNOWN:
+                return f"{prefix}{instance.words} could not be seen for a time"
         return ""
 
     def unheard(self, receiver: str, start_t: float, end_t: float) -> str:
@@ -286,7 +296,7 @@ class _Way:
         because, broken = self._broken_link(receiver)
         if not broken:
             return Outcome.UNKNOWN, None, f"nothing arrived at {receiver}, and {because}"
-        return Outcome.FAIL, Measured(None, self.end_t - self.landed.high, None, "s"), because
+        return _never(self.end_t - self.landed.high, self.within_s, because)
 
     def _broken_link(self, receiver: str) -> tuple[str, bool]:
         """Which link of the way to ``receiver`` broke; or, and False, why that is not known."""
@@ -329,8 +339,6 @@ class _Way:
         def stayed(found: list[tuple[Instance, Stretch]]) -> Iterator[Instance]:
             return (i for i, stretch in found if stretch.lasts(self.end_t) >= self.within_s)
 
-        if all(d.known_by == "title" for d in arrived):
-            return ""
         for instance in stayed(self.taken):
             if not any(agree(instance.labels, d.labels) for d in arrived):
                 return f"{instance.words}, in Alertmanager too, was never delivered to {receiver}"
@@ -346,14 +354,23 @@ class _Way:
         """What became of it where no receiver is asked for."""
         if not self.fired:
             because, known = self._not_fired(self.selector.name)
-            watched_s = self.end_t - self.landed.high
-            measured = Measured(None, watched_s, None, "s") if known else None
-            return (Outcome.FAIL if known else Outcome.UNKNOWN), measured, because
+            if not known:
+                return Outcome.UNKNOWN, None, because
+            return _never(self.end_t - self.landed.high, self.within_s, because)
         stretch = self.fired[0][1]
         low, high = max(0.0, stretch.low - self.landed.high), self.seconds(stretch.high)[1]
         outcome = judge_at_most(self.within_s, low, high)
         said = f"firing in Prometheus {low:.1f}–{high:.1f} s after the landing"
         return outcome, Measured(high, low, high, "s"), said
+
+
+def _never(
+    watched_s: float, bound_s: float, because: str, since: str = ""
+) -> tuple[Outcome, Measured | None, str]:
+    """What never came: a failure where it was waited for as long as it may take."""
+    if watched_s < bound_s:
+        return Outcome.UNKNOWN, None, f"{because}, watched for only {watched_s:.1f} s"
+    return Outcome.FAIL, Measured(None, watched_s, None, "s"), because + since
 
 
 def judge_fires(case: Case, objective: Alert, landed: Landing) -> Finding:
@@ -473,7 +490,12 @@ class _End:
             if unclear:
                 return Outcome.UNKNOWN, None, unclear
             return self._never(self._still_open(receiver, open_[0]))
-        return self._ended(max(d.t for d in last.values()), 0.0, f"told to {receiver}")
+        told = [d.t for d in last.values()]
+        outcome, measured, because = self._ended(max(told), 0.0, f"told to {receiver}")
+        unclear = way.alerts.unreadable(receiver, min(told), way.end_t)
+        if outcome is Outcome.PASS and unclear:
+            return Outcome.UNKNOWN, measured, f"{because}; whether for good is not known: {unclear}"
+        return outcome, measured, because
 
     def _ended(self, t: float, uncertainty_s: float, what: str) -> tuple[Outcome, Measured, str]:
         low, high = max(0.0, t - uncertainty_s - self.high), max(0.0, t - self.low)
@@ -486,10 +508,8 @@ class _End:
 
     def _never(self, because: str) -> tuple[Outcome, Measured | None, str]:
         watched_s = self.way.end_t - self.high
-        if watched_s < self.bound_s:
-            return Outcome.UNKNOWN, None, f"{because}, watched for only {watched_s:.1f} s"
-        measured = Measured(None, watched_s, None, "s")
-        return Outcome.FAIL, measured, f"{because} {watched_s:.0f} s after the fault was taken back"
+        since = f" {watched_s:.0f} s after the fault was taken back"
+        return _never(watched_s, self.bound_s, because, since)
 
     def _still_open(self, receiver: str, delivery: Delivery) -> str:
         """Which link kept it open."""
@@ -512,12 +532,11 @@ class _End:
         blind = way.alerts.unwatched(PROMETHEUS, way.start_t, way.end_t)
         if blind or not way.fired:
             return Outcome.UNKNOWN, None, blind or "it never fired: there is no end to tell"
-        stretches = [stretch for _, stretch in way.fired]
-        if any(s.end_high is None or s.end_high > way.end_t for s in stretches):
+        ends = [s.end for _, s in way.fired if s.end and s.end[1] <= way.end_t]
+        if len(ends) < len(way.fired):
             return self._never("never resolved: still firing in Prometheus")
-        last = max(stretches, key=lambda s: s.end_high or 0.0)
-        end_t = last.end_high or 0.0
-        return self._ended(end_t, end_t - (last.end_low or end_t), "as Prometheus says")
+        low, high = max(ends, key=lambda end: end[1])
+        return self._ended(high, high - low, "as Prometheus says")
 
 
 # ---- and no other ------------------------------------------------------------------------------
@@ -567,13 +586,17 @@ def _others(alerts: Alerts, wanted: list[Selector], start_t: float, end_t: float
         for stretch in instance.stretches:
             if stretch.state == "firing" and start_t <= stretch.low < end_t:
                 yield f"{instance.words} {stretch.high - start_t:.1f} s into the phase"
-    told: dict[tuple[str, str], str] = {}
+    told: dict[tuple[str, str], Delivery] = {}
     for delivery in alerts.delivered:
         key = (delivery.receiver, delivery.key)
-        again, told[key] = told.get(key) == "firing", delivery.status
+        before, told[key] = told.get(key), delivery
+        again = before is not None and before.status == "firing"
+        # Told of its end before, one that ended by then is not the one told of now.
+        since_t = before.t if before else -math.inf
         seen = any(
-            agree(i.labels, delivery.labels) and i.during(0.0, delivery.t + _SEEN_LATE_S, "firing")
-            for i in alerts.in_prometheus
+            agree(instance.labels, delivery.labels)
+            and instance.fires(since_t, delivery.t + _SEEN_LATE_S)
+            for instance in alerts.in_prometheus
         )
         unwanted = all(matches(selector, delivery) is False for selector in wanted)
         new = delivery.status == "firing" and not again and start_t <= delivery.t < end_t

@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 
 from harness.evidence.model import Event
-from harness.verdict import Finding, Outcome, judge
+from harness.evidence.run import evidence_from
+from harness.verdict import Finding, Outcome, clocks, judge
 from harness.verdict.case import Case
-from harness.verdict.clocks import Offset, prometheus_ahead
+from harness.verdict.clocks import Offset, prometheus_ahead, step_gaps, worker_gaps, wrong
 from tests.verdict.build import T0, Day, plan
 
 
@@ -104,6 +105,13 @@ def test_an_offset_that_changes_widens_the_difference() -> None:
         ([(-1.0, 3.0, 0.3), (60.0, 4.0, 10.0)], (3.0, 3.0)),
         ([(60.0, 4.0, 10.0)], (4.0, 4.0)),
         ([(-1.0, "unknown", 0.3), (5.0, True, 0.3)], (0.0, 0.0)),
+        # Of several before, or several after, the nearest.
+        ([(-10.0, 2.0, 0.3), (-1.0, 3.0, 0.3)], (3.0, 3.0)),
+        ([(60.0, 4.0, 10.0), (70.0, 5.0, 10.0)], (4.0, 4.0)),
+        # To the second at which the phase begins and ends.
+        ([(0.0, 2.0, 0.3), (0.0, 3.0, 0.3), (20.0, 3.2, 10.0)], (3.0, 3.2)),
+        ([(-1.0, 3.0, 0.3), (41.0, 4.0, 1.0)], (3.0, 4.0)),
+        ([(-1.0, 3.0, 0.3), (41.25, 4.0, 1.0)], (3.0, 3.0)),
     ],
 )
 def test_the_offset_is_what_was_seen_of_the_phase(
@@ -111,6 +119,7 @@ def test_the_offset_is_what_was_seen_of_the_phase(
 ) -> None:
     case = Case(plan(), with_look(Day(), *looks).evidence())
     assert prometheus_ahead(case, case.seconds("baseline")) == Offset(*offset)
+    assert (Offset(*offset) == clocks.NO_OFFSET) is (offset == (0.0, 0.0))
 
 
 def test_a_silence_that_reaches_beyond_what_is_asked_is_one() -> None:
@@ -133,3 +142,71 @@ def test_what_an_observer_that_never_spoke_would_have_seen_is_unknown() -> None:
     )
     failover = found(day, "failover", "fault:region")
     assert "nothing of watch/databases-us-west-2 is recorded" in failover.because
+
+
+def a_case(*events: Event) -> Case:
+    """Nothing but these lines."""
+    given = sorted(events, key=lambda event: event.t)
+    return Case(plan(), evidence_from(run="r", events=given, tallies=[], ledger=[], readbacks=[],
+                                      series={}, gaps=[]))  # fmt: skip
+
+
+def beats(*ahead: tuple[float, float]) -> Case:
+    """Lines of (monotonic instant, what the wall clock is ahead of that)."""
+    return a_case(*(Event("conductor", n, m + by_s, m, "watch.beat", {}, n)
+                    for n, (m, by_s) in enumerate(ahead)))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ahead", "said"),
+    [
+        # In 2000 s a clock may be slewed by 2 s, and half a second is no step.
+        ([(1000, 10.0), (2000, 10.0), (3000, 12.5)], ""),
+        ([(1000, 10.0), (2000, 11.25), (3000, 12.75)], "+2.8 s before second 3013"),
+        ([(1000, 10.0), (2000, 12.75), (3000, 12.75)], "+2.8 s before second 2013"),
+        ([(1000, 10.0), (2000, 10.0), (3000, 7.25)], "-2.8 s before second 3007"),
+        ([], ""),
+    ],
+)
+def test_a_step_is_more_than_slewing_in_that_time_and_is_told_by_its_size_and_when(
+    ahead: list[tuple[float, float]], said: str
+) -> None:
+    details = [gap.detail for gap in step_gaps(beats(*ahead))]
+    assert details == ([f"the wall clock was set by {said}"] if said else [])
+    assert list(wrong(beats(*ahead))) == details
+
+
+NOT_COMPARED = "its clock was not compared with the master's"
+
+
+@pytest.mark.parametrize(
+    ("drift_s", "uncertainty_s", "bound_s", "said"),
+    [
+        (0.5, 0.25, 0.75, ""),
+        (-0.5, 0.25, 0.75, ""),
+        (0.5, 0.25, 0.5, "its clock is off by 0.500 s ± 0.250 s, at most 0.5"),
+        (-0.5, 0.25, 0.5, "its clock is off by -0.500 s ± 0.250 s, at most 0.5"),
+        (float("nan"), 0.25, 0.75, "its clock is off by nan s ± 0.250 s, at most 0.75"),
+        (None, 0.25, 0.75, NOT_COMPARED),
+        (0.0, "small", 0.75, NOT_COMPARED),
+        (0.0, 0.0, None, NOT_COMPARED),
+    ],
+)
+def test_a_generator_says_how_far_off_it_is_at_most_or_that_is_a_gap(
+    drift_s: object, uncertainty_s: object, bound_s: object, said: str
+) -> None:
+    figures = {"drift_s": drift_s, "uncertainty_s": uncertainty_s, "bound_s": bound_s}
+    said_so = Event("fleet", 1, 1.0, 1.0, "worker.clock", {"worker": "w0", **figures}, 1)
+    good = {"worker": "w1", "drift_s": 0.0, "uncertainty_s": 0.0, "bound_s": 0.5}
+    case = a_case(said_so, Event("fleet", 2, 2.0, 2.0, "worker.clock", good, 2))
+    gaps = [(gap.source, gap.detail) for gap in worker_gaps(case)]
+    assert gaps == ([("load/w0", said)] if said else [])
+
+
+@pytest.mark.parametrize(("drift_s", "off"), [(1.0, ""), (-1.0, ""), (-1.25, "-1.2 s")])
+def test_a_generator_is_wrong_once_it_is_off_by_more_than_a_second(
+    drift_s: float, off: str
+) -> None:
+    clock = {"worker": "w0", "drift_s": drift_s, "uncertainty_s": 5.0, "bound_s": 0.05}
+    case = a_case(*(Event("fleet", n, 1.0, 1.0, "worker.clock", clock, n) for n in (1, 2)))
+    assert list(wrong(case)) == ([f"the clock of w0 is off by {off}"] if off else [])

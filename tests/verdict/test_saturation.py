@@ -7,9 +7,22 @@ import dataclasses
 
 import pytest
 
+from harness.evidence import histogram
+from harness.evidence.model import Event
+from harness.evidence.run import evidence_from
 from harness.verdict import Finding, Outcome, Verdict, judge
-from harness.verdict.saturation import IDLE_MIN, SECONDS_MIN
-from tests.verdict.build import LAST, PHASES, Day, plan
+from harness.verdict.case import Case
+from harness.verdict.saturation import (
+    IDLE_MIN,
+    SECONDS_MIN,
+    SOURCE,
+    SUBJECT,
+    Machine,
+    Room,
+    _carried,
+    _late,
+)
+from tests.verdict.build import LAST, PHASES, RATE, T0, Day, plan
 
 FULL, EMPTY = 0.004, 0.4
 
@@ -231,3 +244,76 @@ def test_a_recovery_nobody_saw_the_end_of_failed_if_it_was_bad_for_too_long() ->
         finding = found(judged(day), "recovery", "recovery:zone")
         assert finding.outcome is outcome
         assert ("still bad" in finding.because) == (outcome is Outcome.FAIL)
+
+
+# ---- to the second ------------------------------------------------------------------------------
+
+
+def seen(*looks: tuple[float, float | str]) -> Machine:
+    """A machine at which somebody looked, each time (offset, idle share), in no time at all."""
+    events = [
+        Event(SOURCE, n, t, t, "sighting", {"subject": SUBJECT, "value": value}, n)
+        for n, (t, share) in enumerate(looks)
+        for value in (share if isinstance(share, str) else {"idle": share},)
+    ]
+    evidence = evidence_from(run="r", events=events, tallies=[], ledger=[], readbacks=[],
+                             series={}, gaps=[])  # fmt: skip
+    return Machine(Case(plan(), evidence))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "full_s", "full"),
+    [(0, 0, False), (40, 0, False), (40, 19, False), (40, 20, True), (2, 1, True)],
+)
+def test_a_window_is_full_when_half_of_its_seconds_were(
+    seconds: int, full_s: int, full: bool
+) -> None:
+    assert Room(seconds, seconds, full_s, 0.01).full is full
+
+
+@pytest.mark.parametrize(
+    ("to", "full"), [(0.05, False), (0.0625, True), (1.0, True), (1.0625, True)]
+)
+def test_a_twentieth_of_a_second_without_room_is_noticeable(to: float, full: bool) -> None:
+    """A look says how it was since the one before."""
+    machine = seen((-1.0, FULL), (to, EMPTY))
+    assert (0 in machine.full([0])) is full
+    assert (1 in machine.full([0, 1])) is (to > 1.05)
+
+
+def test_how_idle_it_was_is_said_of_the_seconds_without_room_where_there_are_any() -> None:
+    machine = seen((1.0, 0.25), (2.0, 0.01), (3.0, 0.02), (4.0, 0.75), (5.0, "unknown"))
+    assert machine.room(range(5)) == Room(5, 4, 2, 0.015)
+    assert machine.room([0, 3, 4]) == Room(3, 2, 0, 0.5)
+    assert machine.room([4]) == Room(1, 0, 0, 0.0)
+    assert machine.room([]) == Room(0, 0, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("late_at", "said"), [(9, False), (10, True), (15, True), (21, True), (22, False)]
+)
+def test_sends_that_were_late_count_in_their_window_alone(late_at: int, said: bool) -> None:
+    """What was sent in a second is reported at its end, so the last report comes after it."""
+    evidence = Day().evidence()
+    slow = {histogram.index_of(200_000): RATE}
+    tallies = [
+        dataclasses.replace(
+            tally,
+            lateness=tuple(
+                dataclasses.replace(report, late=slow) if report.t == T0 + late_at else report
+                for report in tally.lateness
+            ),
+        )
+        for tally in evidence.tallies
+    ]
+    case = Case(plan(), dataclasses.replace(evidence, tallies=tuple(tallies)))
+    words = ["8% of the sends were over 50 ms late"] if said else []
+    assert _late(case, list(range(T0 + 10, T0 + 20))) == words
+    assert _late(case, []) == []
+
+
+def test_what_was_carried_is_said_per_second() -> None:
+    case = Case(plan(), Day(outage=range(11, 12)).evidence())
+    assert _carried(case, [T0 + 10]) == "50/s planned, 50/s carried"
+    assert _carried(case, [T0 + 10, T0 + 11]) == "50/s planned, 25/s carried"
+    assert _carried(case, []) == "0/s planned, 0/s carried"
