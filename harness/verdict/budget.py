@@ -42,7 +42,7 @@ def judge_error_budget(case: Case, objective: ErrorBudget, phase: str) -> Findin
     for name in objective.phases:
         good = case.counts(name).of(objective.operations).good(objective.within_s)
         seconds = len(case.seconds(name))
-        if good is None or not seconds:
+        if good is None:
             because = f"no arrivals in {name}"
             return Finding(objective.text, phase, Outcome.UNKNOWN, None, required, because)
         # What went wrong as seconds in which everything did.
@@ -74,6 +74,9 @@ def judge_burn_rate(case: Case, objective: BurnRate, phase: str) -> Finding:
         short_s = min(objective.windows_s)
         because = f"{short_s:g} s of traffic are needed to tell, there were {max(0, have_s)} s"
         return Finding(objective.text, phase, Outcome.UNKNOWN, None, required, because, _TALLIES)
+    if not _known(case, objective, seconds):
+        because = "no arrivals"
+        return Finding(objective.text, phase, Outcome.UNKNOWN, None, required, because, _TALLIES)
     low, high = (max(rate[index] for rate in rates) for index in (0, 1))
     if high < objective.below:
         outcome = Outcome.PASS
@@ -96,7 +99,14 @@ def judge_burn_rate(case: Case, objective: BurnRate, phase: str) -> Finding:
 
 def _run_s(case: Case) -> int:
     counted = case.by_second.seconds()
-    return counted[-1] + 1 - counted[0] if counted else 0
+    return counted[-1] + 1 - counted[0]
+
+
+def _known(case: Case, objective: BurnRate, seconds: range) -> bool:
+    """Whether the windows hold any arrival that may have been of these operations."""
+    longest_s = int(max(objective.windows_s))
+    held = case.by_second.over(range(seconds.start + 1 - longest_s, seconds.stop))
+    return held.of(objective.operations).availability() is not None
 
 
 def _confirmed(
@@ -109,7 +119,7 @@ def _confirmed(
     best and bad at worst.
     """
     counted = case.by_second.seconds()
-    if not counted or not seconds:
+    if not counted:
         return
     first = counted[0]
     sums = _sums(case, objective, range(first, seconds.stop))
@@ -151,7 +161,8 @@ def _burn(sums: Sequence[_Bad], end: int, window_s: int, slo: float) -> tuple[fl
     if sums[end].sent == sums[begin].sent:
         return 0.0, math.inf
     total = sums[end].total - sums[begin].total
-    unseen = total / (end - begin) * (window_s - (end - begin))
+    seen_s = end - begin
+    unseen = total / seen_s * (window_s - seen_s)
     if total <= 0:
         return 0.0, 0.0
     low, high = sums[end].low - sums[begin].low, sums[end].high - sums[begin].high

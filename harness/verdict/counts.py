@@ -140,7 +140,7 @@ class Counts:
         succeeded = histogram.count(merged)
         if total == 0 or succeeded == 0 or q * total > succeeded:
             return None
-        found = histogram.quantile_us(merged, min(1.0, q * total / succeeded))
+        found = histogram.quantile_us(merged, q * total / succeeded)
         return None if found is None else Share(found.low / 1e6, found.high / 1e6)
 
     def by(self, key: Callable[[TallyCell], str], outcome: str | None = None) -> dict[str, int]:

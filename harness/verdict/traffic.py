@@ -128,11 +128,7 @@ def judge_content(case: Case, trials: Iterable[Trial] = ()) -> Finding:
     counts = case.by_second.over(case.by_second.seconds())
     wrong = _wrong(counts)
     total = sum(wrong.values())
-    own = 0
-    for trial in trials:
-        meanwhile = sum(_wrong(case.by_second.over(trial.seconds)).values())
-        own += min(meanwhile, int(trial.served))
-    if total and total <= own:
+    if total and total == _own(case, trials):
         outcome, because = _content_by_share(case, counts)
         because = f"{total} wrong answers of versions being tried and then withdrawn; {because}"
         return _content(outcome, 0, because)
@@ -150,6 +146,21 @@ def judge_content(case: Case, trials: Iterable[Trial] = ()) -> Finding:
 def _wrong(counts: Counts) -> dict[str, int]:
     """Answers that carried something else than what was stored, by what was wrong."""
     return {error: n for error, n in counts.errors().items() if error in CONTENT_ERRORS}
+
+
+def _own(case: Case, trials: Iterable[Trial]) -> int:
+    """Wrong answers that may have been of versions being tried, each of one of them alone: of
+    those tried at once in several places, the one that is withdrawn first."""
+    trials = sorted(trials, key=lambda trial: trial.seconds.stop)
+    left = [int(trial.served) for trial in trials]
+    own = 0
+    for second in case.by_second.seconds() if trials else ():
+        wrong = sum(_wrong(case.by_second.at(second)).values())
+        for index, trial in enumerate(trials):
+            if second in trial.seconds:
+                taken = min(wrong, left[index])
+                wrong, left[index], own = wrong - taken, left[index] - taken, own + taken
+    return own
 
 
 def _content(outcome: Outcome, wrong: int, because: str) -> Finding:

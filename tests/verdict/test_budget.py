@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
-from harness.plan.model import Plan
+from harness.plan.model import BurnRate, ErrorBudget, Plan
 from harness.verdict import Finding, Outcome, judge
-from tests.verdict.build import Day, plan
+from harness.verdict.budget import judge_burn_rate, judge_error_budget
+from harness.verdict.case import Case
+from tests.verdict.build import A, Day, plan
 
 PASS, FAIL, UNKNOWN = Outcome.PASS, Outcome.FAIL, Outcome.UNKNOWN
 _END = "    in: [baseline]\n"
@@ -54,6 +57,13 @@ def losing(day: Day, op: str, offsets: range) -> Day:
         second = day.seconds[offset]
         kept = tuple(cell for cell in second.cells if cell.op != op)
         day.seconds[offset] = dataclasses.replace(second, cells=kept)
+    return day
+
+
+def emptied(day: Day, offsets: range) -> Day:
+    """In these seconds nothing was planned and nothing sent."""
+    for offset in offsets:
+        day.seconds[offset] = dataclasses.replace(day.seconds[offset], planned=0, cells=())
     return day
 
 
@@ -152,6 +162,57 @@ def test_a_budget_over_a_phase_that_did_not_run_is_unknown() -> None:
     assert (finding.outcome, finding.because) == (UNKNOWN, "no arrivals in cool-down")
 
 
+def budgeted(day: Day, where: str) -> Finding:
+    with_it = planned(f"{{error budget: at most 1 % spent, slo: 99.9 %, period: 30d, in: {where}}}")
+    objective = with_it.objectives[-1]
+    assert isinstance(objective, ErrorBudget)
+    return judge_error_budget(Case(with_it, day.evidence()), objective, "all")
+
+
+def test_a_budget_over_a_phase_in_which_nothing_was_planned_is_unknown() -> None:
+    day = emptied(Day(), range(116, 126))
+    finding = budgeted(day, "[baseline, cool-down]")
+    assert (finding.outcome, finding.because) == (UNKNOWN, "no arrivals in cool-down")
+
+
+@pytest.mark.parametrize(
+    ("where", "outage", "most"),
+    [
+        ("[baseline, cool-down]", range(0), ""),
+        ("[baseline]", range(4, 6), ""),
+        ("[baseline, cool-down]", range(4, 6), "; most of it in baseline: 0.40 s"),
+        ("[baseline, cool-down]", range(120, 121), "; most of it in cool-down: 0.20 s"),
+    ],
+)
+def test_a_budget_says_where_most_of_it_went_if_it_went_anywhere(
+    where: str, outage: range, most: str
+) -> None:
+    day = failing(Day(), "download", 5, outage)  # of each zone
+    finding = budgeted(day, where)
+    wrong = 0.2 * len(outage)
+    assert finding.because == (
+        f"as much went wrong as in {wrong:.2f} s of total failure, of 2592 s that 0.999 leaves in "
+        f"30 d at this traffic{most}"
+    )
+    assert finding.measured and finding.measured.high == pytest.approx(wrong / 2592)
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("all", ""),
+        ("[baseline, cool-down]", " in baseline, cool-down together"),
+    ],
+)
+def test_a_budget_says_of_which_phases_it_is(where: str, said: str) -> None:
+    assert budgeted(Day(), where).required == f"≤ 1.00% of the budget of 30 d{said}"
+
+
+def test_a_budget_of_one_phase_is_judged_there_and_need_not_say_so() -> None:
+    finding = budget(Day(), "1 %", where="[baseline]")
+    assert finding.required == "≤ 1.00% of the budget of 30 d"
+
+
 # ---- burn rate -----------------------------------------------------------------------------------
 
 
@@ -225,3 +286,148 @@ def test_an_operation_burns_its_own_budget() -> None:
     assert uploads.measured and uploads.measured.high == pytest.approx(10)
     assert everything.measured and everything.measured.high == pytest.approx(0.4)
     assert (uploads.outcome, everything.outcome) == (PASS, PASS)
+
+
+def burnt(day: Day, wording: str, phase: str = "baseline", more: str = "") -> Finding:
+    with_it = planned(f"{{burn rate: {wording}, slo: 99 %, in: all{more}}}")
+    objective = with_it.objectives[-1]
+    assert isinstance(objective, BurnRate)
+    return judge_burn_rate(Case(with_it, day.evidence()), objective, phase)
+
+
+def times(finding: Finding) -> tuple[float, float]:
+    assert finding.measured and finding.measured.low is not None
+    assert finding.measured.high is not None and finding.measured.value == finding.measured.high
+    return finding.measured.low, finding.measured.high
+
+
+def test_the_first_seconds_of_the_traffic_are_the_first_that_burn() -> None:
+    assert times(burnt(Day(outage=range(1)), "below 51 over 2s")) == pytest.approx((50, 50))
+
+
+def test_a_second_weighs_as_many_arrivals_as_were_planned_in_it() -> None:
+    day = Day()
+    for offset, n in ((10, 18), (11, 98)):
+        second = day.seconds[offset]
+        cells = (day.cell("download", A, n), day.cell("upload", "", 2))
+        day.seconds[offset] = dataclasses.replace(second, planned=n + 2, cells=cells)
+    assert times(burnt(day, "below 9 over 2s")) == pytest.approx((100 * 4 / 120,) * 2)
+
+
+def test_arrivals_of_which_nothing_is_recorded_are_bad_at_worst_and_good_at_best() -> None:
+    day = failing(Day(), "upload", 1, range(5, 6))
+    day.seconds[5] = dataclasses.replace(day.seconds[5], cells=day.seconds[5].cells[1:])
+    # Of the 50 of one second 24 downloads are not recorded and an upload failed.
+    finding = burnt(day, "below 9 over 2s")
+    assert times(finding) == pytest.approx((1, 25))
+    assert (finding.outcome, finding.because) == (
+        UNKNOWN,
+        "the budget of 0.99 burnt 1 times as fast as it lasts, perhaps 25 times; "
+        "fastest 6 s into the phase",
+    )
+
+
+def test_what_of_a_window_lies_before_the_traffic_is_good_at_best_and_bad_at_worst() -> None:
+    # The last 2 of 40 s fail: of 50 s these at least, and at most the 10 that are not seen too.
+    day = Day(outage=range(38, 40))
+    assert times(burnt(day, "below 30 over 50s and 2s")) == pytest.approx((4, 24))
+    assert times(burnt(day, "below 30 over 40s and 2s")) == pytest.approx((5, 5))
+
+
+@pytest.mark.parametrize(
+    ("wording", "outcome", "short"),
+    [
+        ("below 14.4 over 300s and 2s", UNKNOWN, "; the run is 174 s shorter than the longest"),
+        ("below 14.4 over 127s and 2s", UNKNOWN, "; the run is 1 s shorter than the longest"),
+        ("below 14.4 over 126s and 2s", UNKNOWN, ""),
+        ("below 14.4 over 100s and 2s", UNKNOWN, ""),
+        ("below 101 over 300s and 2s", PASS, ""),
+        ("below 0.1 over 300s and 2s", FAIL, ""),
+    ],
+)
+def test_a_burn_that_is_unknown_says_by_how_much_the_run_was_too_short(
+    wording: str, outcome: Outcome, short: str
+) -> None:
+    finding = burnt(Day(outage=range(4, 6)), wording)
+    assert finding.outcome is outcome
+    assert ("; the run is" in finding.because) == bool(short)
+    assert short in finding.because
+
+
+def test_where_nothing_went_wrong_nothing_was_fastest() -> None:
+    finding = burnt(Day(), "below 1 over 2s")
+    assert (finding.outcome, times(finding)) == (PASS, (0, 0))
+    assert finding.because == "the budget of 0.99 burnt 0 times as fast as it lasts"
+    some = burnt(failing(Day(), "upload", 1, range(10, 11)), "below 1 over 4s")
+    assert times(some) == pytest.approx((0.5, 0.5))
+    assert some.because == (
+        "the budget of 0.99 burnt 0.5 times as fast as it lasts; fastest 11 s into the phase"
+    )
+
+
+def test_a_hole_in_the_traffic_burnt_nothing_for_sure() -> None:
+    finding = burnt(emptied(Day(), range(20, 24)), "below 1 over 2s")
+    assert (finding.outcome, times(finding)) == (UNKNOWN, (0, math.inf))
+    assert finding.because == (
+        "the budget of 0.99 burnt 0 times as fast as it lasts, perhaps any number of times: "
+        "for a whole window nothing was sent; fastest 22 s into the phase"
+    )
+
+
+@pytest.mark.parametrize(
+    ("phase", "there_were"), [("baseline", 0), ("cool-down", 0), ("never planned", 0)]
+)
+def test_without_any_traffic_no_burn_is_known(phase: str, there_were: int) -> None:
+    day = Day()
+    day.seconds = {}
+    finding = burnt(day, "below 9 over 2s", phase)
+    assert (finding.outcome, finding.measured) == (UNKNOWN, None)
+    assert finding.because == f"2 s of traffic are needed to tell, there were {there_were} s"
+
+
+def test_a_phase_that_did_not_run_burnt_an_unknown_amount() -> None:
+    day = Day().without(lambda e: e.kind == "phase.end" and e.data.get("phase") == "cool-down")
+    finding = burnt(day, "below 9 over 2s", "cool-down")
+    assert (finding.outcome, finding.measured) == (UNKNOWN, None)
+
+
+# ---- burn rate of a rare operation
+
+
+def uploads_only(offsets: range) -> Day:
+    """Elsewhere downloads are all there is."""
+    day = Day()
+    for offset, second in day.seconds.items():
+        if offset not in offsets:
+            cells = tuple(dataclasses.replace(cell, op="download") for cell in second.cells)
+            day.seconds[offset] = dataclasses.replace(second, cells=cells)
+    return day
+
+
+def test_a_window_without_any_of_a_rare_operation_burns_nothing_of_its_budget() -> None:
+    day = failing(uploads_only(range(10, 11)), "upload", 1, range(10, 11))
+    finding = burnt(day, "below 51 over 3s and 2s", more=", for: upload")
+    assert finding.outcome is PASS
+    assert times(finding) == pytest.approx((50, 50))
+    good = burnt(uploads_only(range(10, 11)), "below 1 over 3s and 2s", more=", for: upload")
+    assert (good.outcome, times(good)) == (PASS, (0, 0))
+
+
+def test_one_arrival_of_a_rare_operation_may_burn_all_of_its_budget() -> None:
+    day = uploads_only(range(10, 11))
+    cells = (day.cell("download", A, 49), day.cell("upload", "", 1))
+    day.seconds[10] = dataclasses.replace(day.seconds[10], cells=cells)
+    assert times(burnt(day, "below 9 over 2s", more=", for: upload")) == pytest.approx((100, 100))
+
+
+@pytest.mark.parametrize(
+    ("sent_at", "outcome"), [(37, UNKNOWN), (38, PASS), (44, PASS), (45, UNKNOWN)]
+)
+def test_an_operation_that_no_window_of_the_phase_holds_is_unknown(
+    sent_at: int, outcome: Outcome
+) -> None:
+    day = uploads_only(range(sent_at, sent_at + 1))
+    finding = burnt(day, "below 9 over 3s and 2s", "fault:pod", ", for: upload")
+    assert finding.outcome is outcome
+    if outcome is UNKNOWN:
+        assert (finding.measured, finding.because) == (None, "no arrivals")
