@@ -30,7 +30,6 @@ from harness.verdict.sufficiency import LATE_SHARE, late_share
 RUNS_MIN = 3
 #: A change of the size stated is seen with this probability.
 POWER = 0.8
-_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _EVIDENCE = ("tallies/", "plan.json history")
 
 
@@ -44,7 +43,7 @@ class _Before:
 
 def judge_regression(case: Case, objective: Regression, phase: str) -> Finding:
     """The change of a figure against earlier runs, made worse by chance as far as it may be."""
-    timed = objective.figure in _QUANTILES
+    timed = _quantile(objective.figure) > 0
     unit = "of what it was" if timed else "of the arrivals"
     required = f"≤ {objective.at_most:.4g} {unit} worse than the last {objective.runs} green runs"
     counts = case.counts(phase)
@@ -85,16 +84,21 @@ def judge_regression(case: Case, objective: Regression, phase: str) -> Finding:
     return said(outcome, because, Measured(middle, best, worst_shown, "ratio"))
 
 
+def _quantile(figure: str) -> float:
+    """Which quantile of latency a figure is; 0 for a share."""
+    return {"p50": 0.5, "p95": 0.95, "p99": 0.99}.get(figure, 0.0)
+
+
 def _now(counts: Counts, figure: str) -> Share | None:
-    if figure in _QUANTILES:
-        return counts.quantile_s(_QUANTILES[figure])
+    if q := _quantile(figure):
+        return counts.quantile_s(q)
     return counts.availability() if figure == "availability" else counts.error_rate()
 
 
 def _none(counts: Counts, figure: str) -> tuple[Outcome, str]:
     """Of a figure that does not exist: a quantile beyond all that succeeded, or no traffic."""
     share = counts.availability()
-    if share is not None and share.high < _QUANTILES.get(figure, 0.0):
+    if share is not None and share.high < _quantile(figure):
         return (
             Outcome.FAIL,
             f"so few arrivals succeeded ({share.high:.3%}) that there is no {figure}",
@@ -122,7 +126,7 @@ def _before(case: Case, objective: Regression, phase: str) -> _Before:
 
 
 def _usable(value: Mapping[str, Any], figure: str) -> bool:
-    return figure not in _QUANTILES or float(value["low"]) > 0
+    return not _quantile(figure) or float(value["low"]) > 0
 
 
 def _change(
@@ -132,7 +136,8 @@ def _change(
     from the mean of those before."""
     lows, highs = [f.low for f in before.figures], [f.high for f in before.figures]
     this = now
-    if objective.figure in _QUANTILES:
+    timed = _quantile(objective.figure) > 0
+    if timed:
         lows, highs = [math.log(x) for x in lows], [math.log(x) for x in highs]
         this = Share(math.log(max(now.low, 1e-9)), math.log(max(now.high, 1e-9)))
     n = len(lows)
@@ -141,19 +146,19 @@ def _change(
     low, high = this.low - statistics.fmean(highs), this.high - statistics.fmean(lows)
     if objective.figure == "availability":
         low, high = -high, -low
-    if objective.figure not in _QUANTILES:
-        deviation = max(deviation, _chance(middles, before.planned, counts, objective.figure))
+    if not timed:
+        deviation = max(deviation, _chance(middles, before.planned, counts))
     return low, high, deviation * math.sqrt(1 + 1 / n)
 
 
-def _chance(shares: list[float], planned: tuple[float, ...], counts: Counts, figure: str) -> float:
+def _chance(shares: list[float], planned: tuple[float, ...], counts: Counts) -> float:
     """By how much shares differ at least, were every arrival a coin of its own.
 
-    Where nothing ever failed the next failure is counted with the run's rule of succession.
+    Where nothing ever failed the next failure is counted with the run's rule of succession. It
+    is the same whether those that succeeded are counted or those that failed.
     """
-    bad = [1 - share if figure == "availability" else share for share in shares]
-    failed = math.fsum(share * n for share, n in zip(bad, planned, strict=True))
-    share = (failed + 1) / (math.fsum(planned) + 2)
+    counted = math.fsum(share * n for share, n in zip(shares, planned, strict=True))
+    share = (counted + 1) / (math.fsum(planned) + 2)
     return math.sqrt(share * (1 - share) / max(1, min(counts.planned, *planned)))
 
 

@@ -48,7 +48,8 @@ class Past:
     """What is known of the time before.
 
     ``repairs``: failures whose length is known, at least in part. ``failures`` began in the
-    ``up_s`` seconds in which the service was up and seen; ``hidden`` more may have.
+    ``up_s`` seconds in which the service was up and seen; ``hidden`` more may have, and lasted
+    ``hidden_s`` seconds in all beyond what is in ``repairs``.
     """
 
     repairs: tuple[Repair, ...]
@@ -58,6 +59,7 @@ class Past:
     source: str
     where: str
     why_not: str = ""
+    hidden_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,11 @@ def mean_repair(past: Past) -> Mean:
     if not past.repairs:
         return Mean(None, 0.0, math.inf)
     events = ended if ended < len(past.repairs) else ended - 1
-    low = low_s / poisson_upper(events)
+    fewest = poisson_lower(ended)
     return Mean(
-        high_s / ended if ended else None, low, high_s / poisson_lower(ended) if ended else math.inf
+        high_s / ended if ended else None,
+        low_s / poisson_upper(events + past.hidden),
+        (high_s + past.hidden_s) / fewest if fewest else math.inf,
     )
 
 
@@ -115,7 +119,8 @@ def judge_mttr(case: Case, objective: Mttr) -> Finding:
     ended = sum(repair.ended for repair in past.repairs)
     open_ = len(past.repairs) - ended
     because = f"{ended} repairs in {past.source}"
-    because += f", {open_} more not over when watching ended" if open_ else ""
+    because += f", {open_} more not seen from beginning to end" if open_ else ""
+    because += f", and {past.hidden} more may have begun unseen" if past.hidden else ""
     because += f"; {found.words}"
     if outcome is Outcome.UNKNOWN:
         because += f"; {_more_repairs(ended, found.mean_s, objective.below_s)}"
@@ -128,8 +133,8 @@ def _more_repairs(ended: int, mean: float | None, below_s: float) -> str:
     if mean is None or mean >= below_s:
         return "more repairs are needed to tell, and shorter ones to pass"
     # The upper bound falls with every repair more, so the first that is enough can be searched for.
-    enough = bisect.bisect_left(
-        range(ended + _MORE_MAX), True, key=lambda n: n > 0 and mean * n / _lower(n) < below_s
+    enough = 1 + bisect.bisect_left(
+        range(1, ended + _MORE_MAX), True, key=lambda n: mean * n / _lower(n) < below_s
     )
     more = max(1, enough - ended)
     if more >= _MORE_MAX:
@@ -138,8 +143,8 @@ def _more_repairs(ended: int, mean: float | None, below_s: float) -> str:
 
 
 def _lower(n: int) -> float:
-    """About :func:`poisson_lower`, at once for any ``n`` (Wilson and Hilferty 1931)."""
-    return max(1e-9, n * (1 - 1 / (9 * n) - 1.6449 / (3 * math.sqrt(n))) ** 3)
+    """About :func:`poisson_lower`, at once for any ``n`` above 0 (Wilson and Hilferty 1931)."""
+    return n * (1 - 1 / (9 * n) - 1.6449 / (3 * math.sqrt(n))) ** 3
 
 
 def judge_mtbf(case: Case, objective: Mtbf) -> Finding:
@@ -239,9 +244,9 @@ def _seen(case: Case, objective: Mttr | Mtbf) -> Past:
         why_not = f"of {source} {long(missing_s)} are missing"
     elif ours_s > OURS_MAX * objective.over_s:
         why_not = f"of {source} {long(ours_s)} were game days, which say nothing of incidents"
-    repairs, failures, hidden = _incidents(states, step_s)
+    repairs, failures, hidden, hidden_s = _incidents(states, step_s)
     up_s = step_s * states.count(False)
-    return Past(repairs, failures, hidden, up_s, source, where, why_not)
+    return Past(repairs, failures, hidden, up_s, source, where, why_not, hidden_s)
 
 
 #: In place of a state: this run's kind of failure, made on purpose.
@@ -283,16 +288,22 @@ def _without_game_days(case: Case, series: Series, states: Sequence[_State]) -> 
     return found
 
 
-def _incidents(states: Sequence[_State], step_s: float) -> tuple[tuple[Repair, ...], int, int]:
-    """Repairs, failures that were seen to begin, and those that may have begun unseen."""
+def _incidents(
+    states: Sequence[_State], step_s: float
+) -> tuple[tuple[Repair, ...], int, int, float]:
+    """Repairs, failures that were seen to begin, those that may have begun unseen, and how long
+    at most those lasted of which nothing is in a repair."""
     repairs: list[Repair] = []
-    failures = hidden = 0
+    failures = 0
     stretches = list(_stretches(states))
+    holes = {index for index, (state, _) in enumerate(stretches) if state is None}
+    hidden = set(holes)
+    seen_up = False
     for index, (state, length) in enumerate(stretches):
         before = stretches[index - 1][0] if index else None
         after = stretches[index + 1][0] if index + 1 < len(stretches) else None
-        if state is None:
-            hidden += 1
+        if state in (False, _GAME_DAY):
+            seen_up = state is False
         if state is not True:
             continue
         if before is False:
@@ -300,15 +311,17 @@ def _incidents(states: Sequence[_State], step_s: float) -> tuple[tuple[Repair, .
         elif index == 0 or before == _GAME_DAY:
             # It began before anybody looked, or is what a game day left behind.
             continue
-        gap_s = step_s * sum(
-            stretches[at][1]
-            for at in (index - 1, index + 1)
-            if 0 <= at < len(stretches) and stretches[at][0] is None
-        )
+        beside = holes & {index - 1, index + 1}
+        hidden -= beside
+        gap_s = step_s * sum(stretches[at][1] for at in beside)
         # A step belongs to an incident if any moment of it does, as far as it was looked at.
         low_s, high_s = max(0.0, (length - 2) * step_s), (length + 1) * step_s + gap_s
-        repairs.append(Repair(low_s, high_s, ended=after is False))
-    return tuple(repairs), failures, hidden
+        # Behind a hole with which watching began, it may be older than the hole: not a whole one.
+        repairs.append(Repair(low_s, high_s, ended=seen_up and after is False))
+    # Before the first look and after the last there was less of a past, not a hole in it.
+    inside = hidden - {0, len(stretches) - 1}
+    hidden_s = step_s * sum(stretches[at][1] + 1 for at in inside)
+    return tuple(repairs), failures, len(holes), hidden_s
 
 
 def _stretches(states: Sequence[_State]) -> Iterator[tuple[_State, int]]:

@@ -31,6 +31,8 @@ def test_no_event_bounds_from_above_only() -> None:
     assert poisson_upper(0) == pytest.approx(2.995732, abs=1e-6)
     assert poisson_at_most(-1, 3.0) == 0
     assert poisson_at_most(0, 0.0) == 1
+    # Rounding would make this sum 1 + 2⁻⁵².
+    assert poisson_at_most(26, 3.0) == 1
     assert poisson_at_most(5000, 5000.0) == pytest.approx(0.50376, abs=1e-4)
 
 
