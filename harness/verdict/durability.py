@@ -22,7 +22,7 @@ from harness.verdict.case import Case
 from harness.verdict.landing import Landing
 from harness.verdict.model import Finding, Measured, Outcome, judge_at_most
 from harness.verdict.proportions import share_at_least, share_at_most
-from harness.verdict.recoverypoint import recovery_point
+from harness.verdict.recoverypoint import acked_t, recovery_point
 
 _SHOWN = 3
 #: Of what an objective without a confidence of its own says of a sample.
@@ -228,13 +228,18 @@ def _sort(case: Case, windows: list[tuple[float, float]]) -> _Found:
     for entry in case.evidence.ledger:
         if entry.kind == "delete":
             deletes.setdefault(entry.object, []).append(entry)
-        elif entry.object not in writes or entry.outcome == "acked":
-            writes[entry.object] = entry
+        else:
+            writes[entry.object] = max(writes.get(entry.object, entry), entry, key=_firmness)
     found = _Found()
     for name in sorted(writes):
         _place(found, writes[name], deletes.get(name, []), readbacks.get(name), windows)
     _note_stale(case, found, readbacks)
     return found
+
+
+def _firmness(entry: LedgerEntry) -> tuple[bool, bool, float]:
+    """Which line counts of an object written several times: the first that was acknowledged."""
+    return entry.outcome == "acked", entry.outcome == "unsure", -acked_t(entry)
 
 
 def _place(
@@ -246,11 +251,10 @@ def _place(
 ) -> None:
     name = entry.object
     result = readback.result if readback else "error"
-    deleted = {delete.outcome: delete for delete in deletes}
+    deleted = {delete.outcome for delete in deletes}
 
-    def granted(acked: LedgerEntry) -> bool:
-        when = acked.t if acked.ack_t is None else acked.ack_t
-        return any(low <= when <= high for low, high in windows)
+    def granted(*acked: LedgerEntry) -> bool:
+        return all(any(low <= acked_t(e) <= high for low, high in windows) for e in acked)
 
     if entry.outcome == "unsure":
         found.unsure.append(name)
@@ -261,7 +265,8 @@ def _place(
             found.unexpected.append(name)
     elif "acked" in deleted:
         if result in ("present", "altered"):
-            back = found.came_back_within_rpo if granted(deleted["acked"]) else found.came_back
+            acked = (delete for delete in deletes if delete.outcome == "acked")
+            back = found.came_back_within_rpo if granted(*acked) else found.came_back
             back.append(name)
     elif "unsure" in deleted:
         (found.altered if result == "altered" else found.unsure).append(name)
@@ -283,7 +288,8 @@ def _note_stale(case: Case, found: _Found, finals: dict[str, Readback]) -> None:
         if readback.phase and readback.result == "missing" and readback.object in kept:
             gone.setdefault(readback.object, []).append(readback.t)
     found.stale = sorted(gone)
-    found.stale_s = max((max(t) - min(t) for t in gone.values()), default=0.0)
+    for instants in gone.values():
+        found.stale_s = max(found.stale_s, max(instants) - min(instants))
 
 
 def _listed(listings: Iterable[Listing]) -> _Listed:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.plan.model import Failback, Failover
-from harness.verdict.case import Case
+from harness.verdict.case import UNKNOWN, Case
 from harness.verdict.landing import Landing
 from harness.verdict.model import Finding, Measured, Outcome, Step, judge_at_most
 from harness.verdict.recovery import held_from, latency_of
@@ -137,13 +137,18 @@ def failover(case: Case, landed: Landing) -> Way | None:
         f"the health check of {primary} never turned red",
     )
     dns = case.dns_subject()
-    steps.observed(
-        "dns_changed",
-        f"DNS answers {standby}",
-        dns,
-        lambda seen: _answers(seen.get(dns), standby, primary),
-        f"DNS answer never changed to {standby}: DNS never fails over",
-    )
+    before = [s.value for s in case.evidence.seen(dns) if s.t < landed.low and s.value != UNKNOWN]
+    if before and _answers(before[-1], standby, primary):
+        because = f"DNS answered {standby} before the fault already: nothing was to fail over"
+        steps.never("dns_changed", f"DNS answers {standby}", because, watched=False)
+    else:
+        steps.observed(
+            "dns_changed",
+            f"DNS answers {standby}",
+            dns,
+            lambda seen: _answers(seen.get(dns), standby, primary),
+            f"DNS answer never changed to {standby}: DNS never fails over",
+        )
     steps.by_traffic(
         "first_success",
         f"first success from {standby}",
@@ -256,11 +261,10 @@ def _judge(
     if way.unseen:
         because = "; ".join(f"{step.what}: {step.because}" for step in way.unseen)
         return Finding(text, phase, Outcome.UNKNOWN, None, required, because, _EVIDENCE)
-    clocked = [step for step in way.steps if step.t is not None]
-    last = max(clocked, key=lambda step: step.t or 0.0)
-    low = max(0.0, max((s.t or 0.0) - s.uncertainty_s for s in clocked) - way.from_high)
-    high = max(0.0, (last.t or 0.0) - way.from_low)
-    because = ", ".join(f"{step.what} after {step.after_s:.1f} s" for step in clocked[1:])
+    instants = [(step.t - step.uncertainty_s, step.t) for step in way.steps if step.t is not None]
+    low = max(0.0, max(earliest for earliest, _ in instants) - way.from_high)
+    high = max(0.0, max(latest for _, latest in instants) - way.from_low)
+    because = ", ".join(f"{step.what} after {step.after_s:.1f} s" for step in way.steps[1:])
     outcome = judge_at_most(within_s, low, high)
     return Finding(
         text, phase, outcome, Measured(high, low, high, "s"), required, because, _EVIDENCE

@@ -9,10 +9,12 @@ A fault that did not land proves nothing: everything said about it is unknown.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from harness.evidence.model import Sighting
-from harness.verdict.case import Case, number_of, uids_of
+from harness.verdict.case import UNKNOWN, Case, number_of, uids_of
 from harness.verdict.model import Finding, Measured, Outcome
 
 NEVER_LANDED = "fault never landed"
@@ -41,11 +43,14 @@ class Landing:
 def landing(case: Case, fault: str) -> Landing:
     """The landing of one fault of the plan."""
     actions = case.actions(fault)
-    made = [a for a in actions if a.call_start_t is not None and a.call_end_t is not None]
+    made = [
+        (action.call_start_t, action.call_end_t)
+        for action in actions
+        if action.call_start_t is not None and action.call_end_t is not None
+    ]
     if not made:
         return Landing(fault, 0.0, 0.0, (), f"{NEVER_LANDED}: no record that it was made")
-    first = min(made, key=lambda action: action.call_start_t or 0.0)
-    low, high = first.call_start_t or 0.0, first.call_end_t or 0.0
+    low, high = min(made, key=lambda call: call[0])
     why_not = ""
     seen_by: tuple[str, ...] = ()
     if not case.is_of_this_run(low, high):
@@ -110,13 +115,15 @@ def _pods_gone(case: Case, fault: str, since_t: float, until_t: float) -> tuple[
     wanted: set[str] = set()
     gone: dict[str, str] = {}
     for sighting in case.sightings("pods:"):
+        if not isinstance(sighting.value, dict):
+            continue
         uids = uids_of(sighting.value)
         if sighting.t < since_t:
             wanted |= {uid for uid in uids if uid in targets}
-        elif sighting.t <= until_t and isinstance(sighting.value, dict):
+        elif sighting.t <= until_t:
             for uid in before.get(sighting.subject, frozenset()) - uids:
                 gone.setdefault(uid, sighting.subject)
-        before[sighting.subject] = uids or before.get(sighting.subject, frozenset())
+        before[sighting.subject] = uids
     if not wanted or not wanted <= set(gone):
         return ()
     subjects = sorted({gone[uid] for uid in wanted})
@@ -166,13 +173,10 @@ def _during(case: Case, subject: str, since_t: float, until_t: float) -> list[Si
 
 def _zone_gone(case: Case, zone: str, since_t: float, until_t: float) -> list[str]:
     found = []
-    if any(
-        number_of(s.value, "healthy") == 0
-        for s in _during(case, f"targets:{zone}", since_t, until_t)
-    ):
-        found.append(f"targets:{zone}: none healthy")
-    nodes = f"nodes:{case.cluster_of(zone)}"
-    if any(number_of(s.value, "ready") == 0 for s in _during(case, nodes, since_t, until_t)):
+    targets, nodes = f"targets:{zone}", f"nodes:{case.cluster_of(zone)}"
+    if _turned(case, targets, lambda value: number_of(value, "healthy") == 0, since_t, until_t):
+        found.append(f"{targets}: none healthy")
+    if _turned(case, nodes, lambda value: number_of(value, "ready") == 0, since_t, until_t):
         found.append(f"{nodes}: none ready")
     if _served_no_more(case, since_t, until_t, zone=zone):
         found.append(f"clients: no success from {zone}")
@@ -181,12 +185,22 @@ def _zone_gone(case: Case, zone: str, since_t: float, until_t: float) -> list[st
 
 def _region_gone(case: Case, region: str, since_t: float, until_t: float) -> list[str]:
     found = []
-    subject = f"health_check:{region}"
-    if any(s.value == "unhealthy" for s in _during(case, subject, since_t, until_t)):
-        found.append(f"{subject}: unhealthy")
+    check = f"health_check:{region}"
+    if _turned(case, check, lambda value: bool(value == "unhealthy"), since_t, until_t):
+        found.append(f"{check}: unhealthy")
     if _served_no_more(case, since_t, until_t, region=region):
         found.append(f"clients: no success from {region}")
     return found
+
+
+def _turned(
+    case: Case, subject: str, is_gone: Callable[[Any], bool], since_t: float, until_t: float
+) -> bool:
+    """Whether it was seen to be gone in that time, and was not before as far as is known."""
+    known = [s for s in case.evidence.seen(subject) if s.value != UNKNOWN and s.t < since_t]
+    if known and is_gone(known[-1].value):
+        return False
+    return any(is_gone(s.value) for s in _during(case, subject, since_t, until_t))
 
 
 def _served_no_more(

@@ -36,9 +36,9 @@ def recovery_point(case: Case, landed: Landing) -> str:
     if not missing:
         told += f"all of {len(asked)} asked for after it were there"
     else:
-        oldest_t = min(_acked_t(writes[name]) for name in missing)
+        oldest_t = min(acked_t(writes[name]) for name in missing)
         # Whether those acknowledged before the oldest that was asked for were there, nobody saw.
-        first = oldest_t <= min(_acked_t(writes[name]) for name in asked)
+        first = oldest_t <= min(acked_t(writes[name]) for name in asked)
         low_s, high_s = max(0.0, landed.low - oldest_t), max(0.0, landed.high - oldest_t)
         age = f"{high_s:.1f} s" if high_s - low_s < 0.1 else f"{low_s:.1f} to {high_s:.1f} s"
         more = " or more" if first else ""
@@ -61,11 +61,12 @@ def _written_before(case: Case, landed: Landing) -> dict[str, LedgerEntry]:
         entry.object: entry
         for entry in case.evidence.ledger
         if entry.kind == "write" and entry.outcome == "acked" and entry.object not in deleted
-        if _acked_t(entry) <= landed.high
+        if acked_t(entry) <= landed.high
     }
 
 
-def _acked_t(entry: LedgerEntry) -> float:
+def acked_t(entry: LedgerEntry) -> float:
+    """When it ended, as far as is known."""
     return entry.t if entry.ack_t is None else entry.ack_t
 
 

@@ -134,6 +134,36 @@ def test_a_delete_within_the_recovery_point_may_be_undone() -> None:
     ends(found(day, STRICT, rpo_s=1.0, listings=listed), FAIL)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_an_object_deleted_twice_both_deletes_must_lie_within_the_recovery_point(
+    order: int,
+) -> None:
+    def twice(*before_s: float) -> Day:
+        day = Day()
+        for s in before_s[::order]:
+            deleted(day, "obj-020", "acked", "present", offset=LANDED - s)
+        return day
+
+    ends(found(twice(2, 3), STRICT, rpo_s=5.0, listings=pages()), PASS)
+    ends(found(twice(2, 9), STRICT, rpo_s=5.0, listings=pages()), FAIL)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_an_object_written_several_times_the_first_acknowledgement_counts(order: int) -> None:
+    def written(result: str, *times: tuple[str, float]) -> Day:
+        day = Day()
+        for outcome, before_s in times[::order]:
+            t = T0 + LANDED - before_s
+            more(day, "again", outcome, result, ack_t=t, t=t, planned_t=T0 - 1.0)
+        return day
+
+    ends(found(written("missing", ("acked", 2), ("acked", 3)), rpo_s=5.0), PASS)
+    ends(found(written("missing", ("acked", 2), ("acked", 9)), rpo_s=5.0), FAIL, "1 lost: again")
+    ends(found(written("missing", ("acked", 9), ("unsure", 8), ("failed", 7))), FAIL)
+    ends(found(written("present", ("failed", 9), ("unsure", 8))), PASS, "1 unsure")
+    ends(found(written("present", ("failed", 8), ("unsure", 9))), PASS, "1 unsure")
+
+
 @pytest.mark.parametrize(
     ("outcome", "result", "expected"),
     [
@@ -286,12 +316,20 @@ def test_a_recovery_point_of_moments_is_no_less_than_nothing(before_s: float, sa
     ends(found(seen(day, "missing", "late")), PASS, said)
 
 
-def test_a_landing_that_lasted_makes_the_recovery_point_an_interval() -> None:
+def lasting(s: float) -> Day:
+    """The day, with a call that took so long to make the region's fault."""
     day = Day()
     for index, event in enumerate(day.events):
         if event.kind == "fault.made" and event.text("fault") == "region":
-            data = {**event.data, "call_end_t": T0 + LANDED + 0.5}
+            data = {**event.data, "call_end_t": T0 + LANDED + s}
             day.events[index] = dataclasses.replace(event, data=data)
+    return day
+
+
+def test_a_landing_that_lasted_makes_the_recovery_point_an_interval() -> None:
+    brief = seen(lasting(0.15), "missing", "obj-073")
+    ends(found(brief), PASS, "acknowledged 3.2 to 3.4 s or more")
+    day = lasting(0.5)
     ends(found(seen(day, "missing", "obj-073")), PASS, "acknowledged 3.2 to 3.7 s or more")
     t = T0 + LANDED + 0.2
     day = more(day, "meanwhile", "acked", "present", ack_t=t)
@@ -437,6 +475,15 @@ def test_fewer_in_a_sampled_ledger_than_chance_allows_are_missed() -> None:
     ends(found(evidence, "at most 5 % lost, 95 % confident"), PASS)
     fewer = dataclasses.replace(evidence, ledger=evidence.ledger[: len(evidence.ledger) // 2])
     ends(found(fewer, "at most 5 % lost, 95 % confident"), UNKNOWN, "are in the ledger")
+
+
+def test_what_chance_allows_is_five_standard_deviations() -> None:
+    evidence = sampled(0.5)
+    acked = tuple(entry for entry in evidence.ledger if entry.outcome == "acked")
+    least = 0.5 * 246 - 5 * math.sqrt(246 * 0.5 * 0.5)
+    for written, is_missed in ((math.ceil(least), False), (math.floor(least), True)):
+        some = dataclasses.replace(evidence, ledger=acked[:written])
+        assert ("are in the ledger" in found(some).because) == is_missed
 
 
 def test_one_of_a_sample_that_was_not_read_makes_its_bound_wider() -> None:
