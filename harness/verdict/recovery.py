@@ -82,7 +82,7 @@ def _window(case: Case, first: int, end: int) -> int:
 
     # A longer window holds no fewer, so the first that is enough can be searched for.
     found = bisect.bisect_left(sizes, True, key=enough)
-    return sizes[found] if found < len(sizes) else end - first + 1
+    return sizes[found] if found < len(sizes) else len(sums)
 
 
 def _good(case: Case, seconds: range, latency: Latency | None) -> bool | None:
@@ -165,8 +165,8 @@ def judge_recovery(case: Case, objective: Recovery, landed: Landing) -> Finding:
 def outages(case: Case, seconds: range) -> tuple[int, int]:
     """``(known_s, failures)``: how many of ``seconds`` can be told, and how often the service
     stopped being good in them. One that was not good from the start on counts too."""
-    window = _window(case, seconds.start, seconds.stop) if seconds else 0
-    starts = range(seconds.start, seconds.stop - window + 1) if seconds else range(0)
+    window = _window(case, seconds.start, seconds.stop)
+    starts = range(seconds.start, seconds.stop - window + 1)
     states = [_good(case, range(s, s + window), None) for s in starts]
     known_s = sum(state is not None for state in states)
     bad = [True, *(state is not False for state in states)]

@@ -103,6 +103,15 @@ class Scaled:
             quiet = self.case.not_watched(subject, start_t, end_t)
             if quiet:
                 return quiet
+        said = (
+            (self.subject, "desired"),
+            (self.pods_subject, "ready"),
+            (self.pods_subject, "total"),
+        )
+        for subject, key in said:
+            for sighting in self.seen(subject, start_t, end_t):
+                if not math.isfinite(pods_of(sighting, key)):
+                    return f"{subject} does not say how many pods are {key}"
         return ""
 
     @cached_property
@@ -187,7 +196,7 @@ class Scaled:
             (
                 s
                 for s in self.seen(self.subject, self.surge.start[0], self.surge.end[1])
-                if (number_of(s.value, "desired") or 0.0) > (self.before or math.inf)
+                if pods_of(s, "desired") > (self.before or 0.0)
             ),
             None,
         )
@@ -199,7 +208,7 @@ class Scaled:
             (
                 s
                 for s in self.seen(self.pods_subject, self.surge.start[0], self.surge.end[1])
-                if self.needed is not None and (number_of(s.value, "ready") or 0.0) >= self.needed
+                if self.needed is not None and pods_of(s, "ready") >= self.needed
             ),
             None,
         )
@@ -210,16 +219,22 @@ class Scaled:
         surge was over."""
         if self.reached is None or self.needed is None:
             return None
-        later = self.seen(self.subject, self.reached.t, self.surge.end[0])
-        return next(
-            (s for s in later if (number_of(s.value, "desired") or 0.0) < self.needed), None
-        )
+        enough, fewer = False, None
+        for sighting in self.seen(self.subject, self.surge.start[0], self.surge.end[0]):
+            if pods_of(sighting, "desired") >= self.needed:
+                enough = True
+                if sighting.t < self.reached.t:
+                    fewer = None
+            # One that asked for as many, and no more when they were there, had given up by then.
+            elif enough or sighting.t >= self.reached.t:
+                fewer = fewer or sighting
+        return fewer
 
     @property
     def most_ready(self) -> float:
         """The most pods that were ready at a time of the surge."""
         found = self.seen(self.pods_subject, self.surge.start[0], self.surge.end[1])
-        return max((number_of(s.value, "ready") or 0.0 for s in found), default=self.before or 0.0)
+        return max((pods_of(s, "ready") for s in found), default=self.before or 0.0)
 
     # ---- and back
 
@@ -227,12 +242,17 @@ class Scaled:
         """When there were no more pods than before, for good; None when that never was."""
         back = None
         for sighting in self.seen(self.pods_subject, self.surge.start[0], end_t):
-            above = (number_of(sighting.value, "total") or 0.0) > (self.before or 0.0)
-            if above:
+            if pods_of(sighting, "total") > (self.before or 0.0):
                 back = None
             elif back is None:
                 back = sighting
         return back
+
+
+def pods_of(sighting: Sighting, key: str) -> float:
+    """Pods that a sighting says are ``ready``, in ``total`` or ``desired``; NaN if it does not."""
+    found = number_of(sighting.value, key)
+    return math.nan if found is None else found
 
 
 def scaled_of(case: Case, surge: Surge, service: str) -> list[Scaled]:
@@ -307,7 +327,8 @@ def _nothing_shown(scaled: Scaled) -> str:
 
 def _scaled_out(objective: Scaling, scaled: Scaled) -> Finding:
     """Seconds from the beginning of the surge until as many pods as it needs were ready."""
-    assert scaled.before is not None and scaled.needed is not None
+    assert scaled.before is not None
+    assert scaled.needed is not None
     start, end = scaled.surge.start, scaled.surge.end
     needs = f"{scaled.needed:.0f} pods, of {scaled.before:.0f} before ({scaled.load_words})"
     needs += ", as many as there may be" if scaled.needed == scaled.most else ""
@@ -334,22 +355,23 @@ def _scaled_out(objective: Scaling, scaled: Scaled) -> Finding:
 
 def _scaled_back(objective: Scaling, scaled: Scaled) -> Finding:
     """Seconds from the end of the surge until there were no more pods than before it."""
+    end, end_t = scaled.surge.end, watched_to(scaled.case)
     assert scaled.before is not None
-    end, end_t = scaled.surge.end, watched_to(scaled.case) or scaled.surge.end[1]
+    assert end_t is not None
     required = f"no more pods than before within {objective.in_within_s:g} s of the surge's end"
 
     def finding(outcome: Outcome, because: str, measured: Measured | None = None) -> Finding:
         name, said = f"scaling back: {objective.service}", f"{scaled.subject}: {because}"
         return Finding(name, "all", outcome, measured, required, said, _EVIDENCE)
 
-    quiet = scaled.unwatched(end[0], end_t)
+    quiet = scaled.unwatched(end[1], end_t)
     if quiet:
         return finding(Outcome.UNKNOWN, quiet)
     if scaled.most_ready <= scaled.before:
         return finding(Outcome.UNKNOWN, "it was never scaled out: there is nothing to take back")
     back = scaled.back(end_t)
     if back is None:
-        left = scaled.pods("total", end_t) or 0.0
+        left = scaled.pods("total", end_t)
         because = f"still {left:.0f} pods, {scaled.before:.0f} before the surge"
         surely_s = end_t - end[1]
         because += f", {surely_s:.0f} s after its end"

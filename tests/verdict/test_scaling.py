@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from harness.evidence.model import Event, TallySecond
-from harness.plan.model import Plan
+from harness.plan.model import Plan, Scaling
 from harness.verdict import Finding, Outcome, judge
+from harness.verdict.case import Case
+from harness.verdict.scaling import (
+    Scaled,
+    _nothing_shown,
+    _scaled_back,
+    _scaled_out,
+    judge_scaling,
+    surge_of,
+    taking_part,
+    watched_to,
+)
+from harness.verdict.scaling import Surge as Times
 from tests.verdict.build import LAST, T0, A, B, Day, plan
 
 PASS, FAIL, UNKNOWN = Outcome.PASS, Outcome.FAIL, Outcome.UNKNOWN
@@ -299,3 +313,309 @@ def test_the_tolerance_is_the_autoscalers_own() -> None:
     first = next(e for e in day.events if e.data.get("subject") == f"hpa:{A}/file")
     first.data["value"]["tolerance"] = 0.8  # type: ignore[index]
     assert "nothing was tried" in found(day).because
+
+
+# ---- the surge ---------------------------------------------------------------------------------
+
+AT_ONCE = Times((T0 + 5.0, T0 + 5.0), (T0 + 25.0, T0 + 25.0))
+#: Of generators that began two seconds apart.
+APART = Times((T0 + 5.0, T0 + 7.0), (T0 + 25.0, T0 + 27.0))
+
+
+def case_of(day: Day, given: Plan | None = None) -> Case:
+    return Case(given or asked(), day.evidence())
+
+
+def objective(out_s: float = 8.0, in_s: float = 10.0) -> Scaling:
+    (mine,) = (o for o in asked().objectives if isinstance(o, Scaling))
+    return dataclasses.replace(mine, out_within_s=out_s, in_within_s=in_s)
+
+
+def scaled(day: Day, surge: Times = AT_ONCE, zone: str = A) -> Scaled:
+    return Scaled(case_of(day), surge, f"hpa:{zone}/file", "file")
+
+
+def bare() -> Surge:
+    """Nobody has seen an autoscaler or a pod yet."""
+    day = Surge().without(lambda e: str(e.data.get("subject", "")).startswith("pods:"))
+    assert isinstance(day, Surge)
+    return day
+
+
+def test_the_surge_is_the_whole_seconds_that_surely_lie_in_it() -> None:
+    assert Times((4.2, 6.2), (25.7, 27.2)).seconds == range(7, 25)
+
+
+def test_the_surge_begins_and_ends_between_the_first_and_the_last_generator() -> None:
+    evidence = a_day().evidence()
+    (tally,) = evidence.tallies
+    later = dataclasses.replace(tally, worker="w1", start={"start_t": T0 + 1.5}, seconds=())
+    case = Case(asked(), dataclasses.replace(evidence, tallies=(later, tally)))
+    assert surge_of(case) == Times((T0 + 5.0, T0 + 6.5), (T0 + 25.0, T0 + 26.5))
+
+
+def test_a_plan_without_a_surge_has_none() -> None:
+    nothing = Times((0.0, 0.0), (0.0, 0.0), "the plan has no surge")
+    assert surge_of(case_of(Day(), plan())) == nothing
+
+
+@pytest.mark.parametrize(("more", "why_not"), [(0, ""), (1, "1899 of 2000 arrivals were sent")])
+def test_all_but_a_twentieth_of_the_surge_must_have_been_sent(more: int, why_not: str) -> None:
+    day = a_day()
+    for offset in SURGE:
+        first, *others = day.seconds[offset].cells
+        fewer = dataclasses.replace(first, n=first.n - 5 - (more if offset == 20 else 0))
+        day.seconds[offset] = dataclasses.replace(day.seconds[offset], cells=(fewer, *others))
+    assert surge_of(case_of(day)).why_not.removeprefix("the surge never came: ") == why_not
+
+
+@pytest.mark.parametrize(
+    ("begins", "why_not"),
+    [("106s", "the surge never came: 1000 of 2000"), ("106.5s", "the run ended before the surge")],
+)
+def test_a_surge_may_end_with_the_run(begins: str, why_not: str) -> None:
+    later = plan(("rate: 50/s", f"rate: spike 50/s to 100/s at {begins} for 20s"))
+    assert surge_of(case_of(Surge(), later)).why_not.startswith(why_not)
+
+
+def test_it_is_watched_until_the_last_phase_is_over() -> None:
+    assert watched_to(case_of(Day())) == T0 + LAST
+    for phase in ("baseline", "cool-down"):
+        day = Day()
+        (end,) = (e for e in day.events if e.kind == "phase.end" and e.data.get("phase") == phase)
+        assert watched_to(case_of(day.without([end].__contains__))) is None
+
+
+@pytest.mark.parametrize(("n", "total", "part"), [(200, 2000, {A, B}), (199, 1995, {A})])
+def test_who_answered_a_tenth_of_the_surge_took_part_in_it(
+    n: int, total: int, part: set[str]
+) -> None:
+    day = Surge()
+    cells = (day.cell("download", A, total - n), day.cell("download", B, n))
+    for offset in SURGE:
+        day.seconds[offset] = TallySecond(T0 + offset, 100, cells if offset == 9 else ())
+    assert taking_part(case_of(day), AT_ONCE) == part
+
+
+def test_who_hardly_took_part_is_not_judged() -> None:
+    day = a_day(ready=LAST)
+    for offset in SURGE:
+        cells = (day.cell("download", B, 91), day.cell("download", A, 9))
+        day.seconds[offset] = dataclasses.replace(day.seconds[offset], cells=cells)
+    findings = list(judge_scaling(case_of(day), objective()))
+    assert [(f.outcome, f"hpa:{B}/file" in f.because) for f in findings] == [(PASS, True)] * 2
+
+
+def test_every_autoscaler_has_two_findings_and_there_are_no_others() -> None:
+    assert [f.outcome for f in judge_scaling(case_of(a_day()), objective())] == [PASS] * 4
+
+
+def test_where_nobody_knows_who_answered_every_autoscaler_is_judged() -> None:
+    def unplaced(day: Surge) -> Case:
+        for offset in SURGE:
+            cells = tuple(dataclasses.replace(c, zone="") for c in day.seconds[offset].cells)
+            day.seconds[offset] = dataclasses.replace(day.seconds[offset], cells=cells)
+        return case_of(day)
+
+    assert [f.outcome for f in judge_scaling(unplaced(a_day()), objective())] == [PASS] * 4
+    (nobody,) = judge_scaling(unplaced(bare()), objective())
+    assert (nobody.outcome, nobody.because) == (UNKNOWN, "nobody saw an autoscaler of file")
+
+
+# ---- what it asks for --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("since", "load"), [(15.0, {"requests": (50.0, 30.0)}), (15.1, {})])
+def test_the_load_must_have_been_seen_for_half_of_the_surge(
+    since: float, load: dict[str, tuple[float, float]]
+) -> None:
+    day = bare().hpa(A, -1, 1, 1, None).hpa(A, since, 1, 1, DURING)
+    assert scaled(day).load == load
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"current": None},
+        {"metrics": None},
+        {"metrics": [{"name": "requests", "value": None, "target": TARGET}]},
+        {"metrics": [{"name": "requests", "value": 50.0, "target": None}]},
+        {"metrics": [{"name": "requests", "value": 50.0, "target": 0.0}]},
+    ],
+)
+def test_what_an_autoscaler_does_not_say_is_no_load(changed: dict[str, Any]) -> None:
+    day = bare().pods(A, -1, 1, 1).hpa(A, 4, 1, 1, DURING)
+    day.events[-1].data["value"].update(changed)
+    assert scaled(day).load == {}
+    assert "is not known" in _nothing_shown(scaled(day))
+
+
+@pytest.mark.parametrize(
+    ("load", "tolerance", "needed"),
+    [
+        (0.0, 0.0, 1),
+        (30.0, None, 1),
+        (30.1, None, 2),
+        (60.0, 0.0, 2),
+        (60.1, 0.0, 3),
+        (66.0, 0.1, 2),
+        (66.1, 0.1, 3),
+        (999.0, 0.1, 4),
+    ],
+)
+def test_as_many_are_needed_as_bring_the_load_of_each_to_its_target(
+    load: float, tolerance: float | None, needed: int
+) -> None:
+    assert scaled(bare().hpa(A, -1, 1, 1, load, tolerance=tolerance)).needed == needed
+
+
+def test_the_last_target_is_what_one_pod_is_meant_for() -> None:
+    day = bare().hpa(A, -1, 1, 1, 60.0)
+    other = [{"name": "requests", "value": 60.0, "target": 20.0}]
+    assert scaled(day.hpa(A, 24, 1, 1, 60.0, metrics=other, tolerance=0.0)).needed == 3
+
+
+def test_the_metric_that_asks_for_most_decides_and_is_told() -> None:
+    metrics = [
+        {"name": "memory", "value": 100.0, "target": 100.0},
+        {"name": "requests", "value": 20.0, "target": 8.0},
+        {"name": "cpu", "value": 50.0, "target": 40.0},
+    ]
+    found = scaled(bare().hpa(A, -1, 1, 1, None, metrics=metrics))
+    assert (found.needed, found.load_words) == (3, "a load of 20 requests, 8 per pod")
+
+
+def test_why_an_autoscaler_saw_nothing_is_told_when_it_says_so() -> None:
+    day = bare().hpa(A, -1, 1, 1, None)
+    assert scaled(day).why_blind == "no value of its metrics was seen for long enough"
+    assert scaled(day.hpa(A, 20, 1, 1, None, why="no adapter")).why_blind == "no adapter"
+
+
+def test_one_with_as_many_pods_as_there_may_be_shows_nothing() -> None:
+    day = bare().pods(A, -1, 4, 4).hpa(A, -1, 4, 4, 999.0)
+    assert "as many as there may be" in _nothing_shown(scaled(day))
+
+
+# ---- whether there were as many ----------------------------------------------------------------
+
+
+def test_what_is_seen_at_both_ends_of_a_time_is_seen_in_it() -> None:
+    day = bare().pods(A, 7, 1, 1).pods(A, 8, 1, 2).pods(A, 9, 2, 2)
+    pods = scaled(day).seen(f"pods:{A}/file", T0 + 7.0, T0 + 9.0)
+    assert [s.t - T0 for s in pods] == [7.0, 8.0, 9.0]
+
+
+def test_generators_that_began_apart_make_the_intervals_wider() -> None:
+    found = scaled(a_day(), APART)
+    out, back = _scaled_out(objective(), found), _scaled_back(objective(), found)
+    assert out.measured is not None and back.measured is not None
+    assert (out.measured.low, out.measured.high) == (2.75, 5.0)
+    assert (back.measured.low, back.measured.high) == (4.25, 6.5)
+    assert "asked for more after 3.0 s" in out.because
+
+    never = scaled(a_day(ready=LAST, takes=LAST), APART)
+    outcomes = [_scaled_out(objective(s), never) for s in (18.0, 18.1)]
+    assert [f.outcome for f in outcomes] == [FAIL, UNKNOWN]
+    assert outcomes[0].measured is not None and outcomes[0].measured.low == 18.0
+    assert "too soon to tell" in outcomes[1].because and outcomes[1].measured is None
+
+    kept = scaled(a_day(takes=LAST), APART)
+    outcomes = [_scaled_back(objective(8.0, s), kept) for s in (99.0, 99.1)]
+    assert [f.outcome for f in outcomes] == [FAIL, UNKNOWN]
+    assert outcomes[0].measured is not None and outcomes[0].measured.low == 99.0
+    assert "too soon to tell" in outcomes[1].because and outcomes[1].measured is None
+
+
+def test_what_was_before_is_what_was_before_the_first_generator_began() -> None:
+    day = bare().pods(A, -1, 1, 1).hpa(A, -1, 1, 1, DURING)
+    day.hpa(A, 6.0, 1, 3, DURING, most=9, tolerance=0.9).pods(A, 6.0, 3, 3).pods(A, 6.5, 1, 1)
+    found = scaled(day, APART)
+    assert (found.before, found.most, found.needed, found.most_ready) == (1, 4, 2, 3)
+    # Its own surge may have begun by then.
+    assert found.asked is not None and found.asked.t == T0 + 6.0
+    assert found.reached is not None and found.reached.t == T0 + 6.0
+    back = found.back(T0 + LAST)
+    assert back is not None and back.t == T0 + 6.5
+
+
+def test_it_may_take_until_the_last_generator_is_done_and_give_up_when_the_first_is() -> None:
+    late = scaled(a_day(ready=26.0), APART)
+    assert late.reached is not None and late.reached.t == T0 + 26.0
+    assert scaled(a_day(takes=26.0), APART).given_up is None
+    assert scaled(a_day(takes=24.9), APART).given_up is not None
+    day = bare().pods(A, -1, 1, 1).hpa(A, -1, 1, 1, DURING).hpa(A, 6.0, 1, 2, DURING)
+    given_up = scaled(day.hpa(A, 7.2, 1, 1, DURING).pods(A, 7.5, 2, 2), APART).given_up
+    assert given_up is not None and given_up.t == T0 + 7.2
+
+
+@pytest.mark.parametrize("blind", [5.5, 25.5])
+def test_it_must_be_seen_from_the_first_generator_to_the_last(blind: float) -> None:
+    day = a_day()
+    day.see("pods", blind, f"pods:{A}/file", "unknown")
+    day.pods(A, blind + 0.5, 1, 1)
+    assert "could not be seen" in _nothing_shown(scaled(day, APART))
+
+
+def test_what_came_at_once_took_no_time() -> None:
+    day = bare().pods(A, -1, 1, 1).hpa(A, -1, 1, 1, DURING)
+    day.hpa(A, 5.05, 1, 2, DURING).pods(A, 5.1, 2, 2).pods(A, 25.1, 1, 1)
+    out, back = _scaled_out(objective(), scaled(day)), _scaled_back(objective(), scaled(day))
+    for found in (out, back):
+        assert found.measured is not None
+        assert (found.outcome, found.measured.low) == (PASS, 0.0)
+        assert found.measured.high == pytest.approx(0.1)
+
+
+def test_one_that_began_without_pods_is_held_to_none() -> None:
+    day = bare().pods(A, -1, 0, 0).hpa(A, -1, 1, 0, DURING)
+    idle = scaled(day)
+    assert (idle.before, idle.asked, idle.most_ready) == (0, None, 0)
+    assert "never scaled out" in _scaled_back(objective(), idle).because
+    found = scaled(day.hpa(A, 6, 1, 1, DURING).pods(A, 8, 1, 1))
+    assert found.asked is not None and found.reached is None
+    back = _scaled_back(objective(), found)
+    assert (back.outcome, "still 1 pods, 0 before" in back.because) == (FAIL, True)
+
+
+def test_without_a_word_of_its_pods_there_are_as_many_as_before() -> None:
+    found = scaled(bare().pods(A, -1, 2, 2).hpa(A, -1, 2, 2, 99.0))
+    assert found.most_ready == 2
+
+
+def test_one_that_gave_up_just_before_it_had_as_many_is_a_failure() -> None:
+    day = a_day().hpa(A, 9.8, 1, 1, DURING)
+    day.without(lambda e: e.data.get("subject") == f"hpa:{A}/file" and T0 + 9.9 < e.t < T0 + 24)
+    out = found(day)
+    assert (out.outcome, "asked for fewer 4.8 s into it" in out.because) == (FAIL, True)
+    assert found(a_day().hpa(A, 9.8, 1, 1, DURING)).outcome is FAIL
+    # Once more before they were there, and never fewer from then on.
+    assert found(a_day().hpa(A, 9.0, 1, 1, 9.0).hpa(A, 9.8, 1, 2, DURING)).outcome is PASS
+
+
+def test_one_whose_asking_is_seen_after_its_pods_has_not_given_up() -> None:
+    out = found(a_day(asks=10.1, ready=10.3).pods(A, 10.0, 2, 2))
+    assert (out.outcome, "asked for more after 5.1 s" in out.because) == (PASS, True)
+
+
+@pytest.mark.parametrize("at", [12.0, 40.0])
+@pytest.mark.parametrize(
+    "said",
+    [
+        lambda day, at: day.see("pods", at, f"pods:{A}/file", {"ready": 2}),
+        lambda day, at: day.see("pods", at, f"pods:{A}/file", {"total": 1}),
+        lambda day, at: day.see("pods", at, f"pods:{A}/file", {"ready": 2, "total": math.nan}),
+        lambda day, at: day.see("pods", at, f"pods:{A}/file", None),
+        lambda day, at: day.see(f"autoscalers-{A}", at, f"hpa:{A}/file", {"scales": "file"}),
+    ],
+)
+def test_a_sighting_that_does_not_say_how_many_there_were_is_no_sign_of_few(
+    said: Callable[[Surge, float], object], at: float
+) -> None:
+    day = a_day()
+    said(day, at)
+    if at < max(SURGE):
+        assert "does not say how many" in found(day).because
+        assert found(day).outcome is UNKNOWN
+    else:
+        assert found(day).outcome is PASS
+        assert found(day, "scaling back").outcome is UNKNOWN
