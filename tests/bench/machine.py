@@ -45,4 +45,4 @@ def _build() -> str:
         for name, option in (("PGO", "enable-optimizations"), ("LTO", "with-lto"))
         if option in options
     ]
-    return "+".join(found) or "no PGO, no LTO"
+    return "+".join(found) or "its build does not say PGO or LTO"
