@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 from harness.plan.model import Availability, BlueGreen, Canary, RollingUpdate
@@ -21,6 +22,7 @@ from harness.verdict.rollouts import (
     Seen,
     State,
     follow,
+    lists_pods,
     pods_of,
     subjects,
     text_of,
@@ -106,31 +108,40 @@ def _withdrawn(case: Case, objective: Canary, phase: str, course: Course, met: E
     if promoted is not None:
         return finding(Outcome.FAIL, "the version was promoted to all users instead")
     doubt = course.why_not or _unproven(met)
-    if doubt or met.first is None or met.last is None:
+    if doubt:
         return finding(Outcome.UNKNOWN, doubt)
-    if gone is None or course.last is None:
+    assert met.first is not None
+    assert met.last is not None
+    if gone is None:
         return _never(finding, objective.within_s, course.until_t - met.first[1], course)
-    if course.last.state is not State.WITHDRAWN:
-        return finding(Outcome.FAIL, f"withdrawn, and then {course.last.state} again")
+    again = _again(course, gone)
+    if again is not None:
+        return finding(Outcome.FAIL, f"withdrawn, and then {again.state} again")
     if met.last[0] > gone.t + _DRAINED_S:
         late_s = met.last[0] - gone.t
         return finding(Outcome.FAIL, f"served requests {late_s:.0f} s after its weight was 0")
     low, high = max(0.0, gone.low - met.first[1]), max(0.0, gone.t - met.first[0])
     because = f"withdrawn {low:.1f}–{high:.1f} s after the first request it served"
-    aborted = course.first(State.ABORTED, State.WITHDRAWN)
-    because += f" ({aborted.message})" if aborted and aborted.message else ""
+    aborted = course.first(State.ABORTED) or gone
+    because += f" ({aborted.message})" if aborted.message else ""
     because += _budget(case, phase, met.first[0], gone.t)
     measured = Measured(high, low, high, "s")
     return finding(judge_at_most(objective.within_s, low, high), because, measured)
+
+
+def _again(course: Course, gone: Seen) -> Seen | None:
+    """When a version that was withdrawn was tried once more, whatever became of that."""
+    since = course.seen[course.seen.index(gone) :]
+    return next((seen for seen in since if seen.state is not State.WITHDRAWN), None)
 
 
 def _never(
     finding: Callable[..., Finding], within_s: float, surely_s: float, course: Course
 ) -> Finding:
     """It did not end as it should while it was watched: too long, or not watched for so long."""
-    last = course.last
-    because = f"still {last.state if last else 'unseen'} when it was taken back"
-    if last is not None and last.state is State.SHIFTED:
+    last = course.seen[-1]
+    because = f"still {last.state} when it was taken back"
+    if last.state is State.SHIFTED:
         because += f", at weight {last.weight:g} %"
     if surely_s > within_s:
         return finding(Outcome.FAIL, because, Measured(None, surely_s, None, "s"))
@@ -148,7 +159,7 @@ def _budget(case: Case, phase: str, start_t: float, end_t: float) -> str:
     counts = case.by_second.over(range(math.floor(start_t), math.ceil(end_t)))
     lost = counts.failed + counts.unsure
     text = f"; {lost} of {counts.planned} arrivals lost meanwhile"
-    if not allowed or max(allowed) >= 1:
+    if not allowed:
         return text
     budget = (1 - max(allowed)) * case.counts(phase).planned
     return f"{text}, {lost / budget:.0%} of the error budget of the phase" if budget else text
@@ -173,7 +184,7 @@ def _promoted(
     done = course.first(State.PROMOTED)
     if done is None:
         return _never(finding, objective.within_s, course.until_t - landed.high, course)
-    tried = [s.weight for s in course.seen if s.state is State.SHIFTED and 0 < s.weight < 100]
+    tried = [s.weight for s in course.seen if s.state is State.SHIFTED and s.weight < 100]
     doubt = _unproven(met) or ("" if tried else "it was never tried on some of the users only")
     if doubt:
         return finding(Outcome.UNKNOWN, doubt)
@@ -232,6 +243,8 @@ def _version_gone(case: Case, landed: Landing, course: Course) -> Finding:
         outcome, because = Outcome.UNKNOWN, doubt
     elif left:
         outcome, because = Outcome.FAIL, f"pods of it are left: {', '.join(left)}"
+    elif not lists_pods(value):
+        outcome, because = Outcome.UNKNOWN, "which pods are left is not known"
     elif text_of(value, "current") != course.old or text_of(value, "stable") != course.old:
         outcome, because = Outcome.FAIL, "what is asked for is not the version before"
     return Finding(
@@ -261,7 +274,7 @@ def _stable_intact(case: Case, landed: Landing, course: Course) -> Finding:
         because = "the version before was no longer the stable one"
     elif doubt:
         outcome, because = Outcome.UNKNOWN, doubt
-    elif ready is None or ready_now is None or not then:
+    elif ready is None or ready_now is None or not then or not lists_pods(after):
         outcome, because = Outcome.UNKNOWN, "pods of the version before are not known"
     elif now < then or ready_now < ready:
         because = f"{now} pods of it, {ready_now:.0f} ready, of {then} before"
@@ -324,7 +337,8 @@ def _none_failed(case: Case, phase: str, landed: Landing) -> Finding:
     if not counts.planned:
         return finding(Outcome.UNKNOWN, "no arrivals")
     failed = counts.failed + counts.unsure
-    high = failed + counts.either_way
+    # What was not sent since too many waited for an answer did not fail, and was not served.
+    high = failed + counts.not_sent + counts.unaccounted
     errors = [f"{error} × {n}" for error, n in counts.errors().items()]
     because = f"{failed} of {counts.planned} arrivals failed"
     because += f" ({', '.join(errors[:3])})" if failed else ""
@@ -386,11 +400,11 @@ def _enough_available(case: Case, phase: str, landed: Landing, subject: str) -> 
     """Never fewer pods available than the update strategy promises."""
     until_t = case.undo_start(landed.fault) or landed.high
     seen = [s.value for s in case.evidence.seen(subject) if landed.low < s.t <= until_t]
-    seen.insert(0, case.last(subject, landed.low))
+    seen.append(case.last(subject, landed.low))
     counts = [(number_of(v, "available"), number_of(v, "least")) for v in seen]
     known = [(a, least) for a, least in counts if a is not None and least is not None]
     doubt = landed.why_not or case.not_watched(subject, landed.low, until_t)
-    fewest = min((a for a, _ in known), default=0.0)
+    fewest = min((a for a, _ in known), default=math.inf)
     outcome, because = Outcome.PASS, f"never fewer than {fewest:.0f} available"
     if any(a < least for a, least in known) and landed.landed:
         outcome, because = Outcome.FAIL, f"only {fewest:.0f} available at a time"
@@ -416,9 +430,9 @@ def trials(case: Case, landings: Mapping[str, Landing]) -> Iterator[Trial]:
             for subject in subjects(case, landed.fault, "rollout:"):
                 course = follow(case, landed, subject)
                 met, gone = exposure(case, course), course.first(State.WITHDRAWN)
-                if met.first is None or met.why_not or gone is None:
+                if met.first is None or gone is None:
                     continue
-                if course.last is not None and course.last.state is State.WITHDRAWN:
+                if _again(course, gone) is None:
                     until = math.ceil(gone.t + _DRAINED_S)
                     yield Trial(range(math.floor(met.first[0]), until), met.served)
 
@@ -444,7 +458,7 @@ def delivery_steps(case: Case, landed: Landing) -> Iterator[Step]:
             low, high = met.first
             what = f"{course.subject}: first request served by the new version"
             steps.append(_step(landed, "exposed", what, high, high - low))
-        yield from sorted(steps, key=lambda step: step.t or 0.0)
+        yield from sorted(steps, key=attrgetter("t"))
 
 
 def _moved(landed: Landing, course: Course, seen: Seen) -> Step:

@@ -58,6 +58,10 @@ def exposure(case: Case, course: Course) -> Exposure:
     if not counters.keys() & old:
         return Exposure(why_not=f"{SERIES}: no pod of {course.subject} in it")
     instants = sorted({t for points in counters.values() for t in points})
+    # A counter begins with a request, or with the first scrape where that is later: what it then
+    # tells of may have begun with the first user that was sent there.
+    appears = {min(points) for pod, points in counters.items() if pod in new and points}
+    sent_t = min((seen.low for seen in course.seen if seen.weight > 0), default=math.inf)
     found, stable = Exposure(), 0.0
     for a, b in itertools.pairwise(instants):
         if not course.from_t <= b <= until_t:
@@ -69,8 +73,11 @@ def exposure(case: Case, course: Course) -> Exposure:
         stable += sum(value for pod, value in grown.items() if pod in old)
         # What a range query gives for an instant was scraped up to an interval before it.
         spread_s = (ahead.high_s - ahead.low_s) / 2
-        span = (a - series.step_s - spread_s, b + spread_s)
-        found = _with(found, course, span, served, sum(grown.values()))
+        begun = [_since(points, a) for pod, points in counters.items() if grown[pod]]
+        low = min(begun, default=a) - series.step_s - spread_s
+        if served and not found.first and b in appears:
+            low = min(low, sent_t)
+        found = _with(found, course, (low, b + spread_s), served, sum(grown.values()))
     if not stable:
         # It serves until some users at least are sent to the other: these counters stand still.
         return Exposure(why_not=f"{SERIES}: no request to the version before was counted")
@@ -125,7 +132,7 @@ def _weights(course: Course, start_t: float, end_t: float) -> list[float]:
         if seen.low <= end_t and until_t >= start_t:
             found.append(seen.weight)
     begun = any(seen.low <= start_t for seen in course.seen)
-    return found[1:] if begun and len(found) > 1 else found
+    return found[1:] if begun else found
 
 
 def _counters(series: Series, pods: frozenset[str]) -> dict[str, dict[float, float]]:
@@ -153,10 +160,14 @@ def _growth(points: Mapping[float, float], a: float, b: float) -> float:
     was started again."""
     if b not in points:
         return 0.0
-    before = max((t for t in points if t <= a), default=None)
-    if before is None or points[b] < points[before]:
-        return points[b]
-    return points[b] - points[before]
+    before = points.get(_since(points, a), 0.0)
+    return points[b] if points[b] < before else points[b] - before
+
+
+def _since(points: Mapping[float, float], a: float) -> float:
+    """Since when the next point tells of requests: the last instant until ``a`` with a point. One
+    of which a scrape was missed tells of the time before it too."""
+    return max((t for t in points if t <= a), default=a)
 
 
 def _unusable(series: Series | None, start_t: float, end_t: float) -> str:

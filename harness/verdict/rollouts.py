@@ -85,11 +85,6 @@ class Course:
         return next((s for s in self.seen if s.state in states), None)
 
     @property
-    def last(self) -> Seen | None:
-        """What it came to."""
-        return self.seen[-1] if self.seen else None
-
-    @property
     def moves(self) -> tuple[Seen, ...]:
         """The first sighting of each state in a row."""
         return tuple(next(group) for _, group in itertools.groupby(self.seen, lambda s: s.state))
@@ -195,3 +190,9 @@ def pods_of(value: Any, version: str) -> frozenset[str]:
     pods = value.get("pods") if isinstance(value, Mapping) else None
     names = pods.get(version) if isinstance(pods, Mapping) else None
     return frozenset(map(str, names)) if isinstance(names, list) else frozenset()
+
+
+def lists_pods(value: Any) -> bool:
+    """Whether a sighting of a rollout says which pods there are."""
+    pods = value.get("pods") if isinstance(value, Mapping) else None
+    return isinstance(pods, Mapping) and all(isinstance(names, list) for names in pods.values())

@@ -162,6 +162,7 @@ class Delivery:
     weights: dict[float, float] = field(default_factory=lambda: {26: 20.0, 36: 0.0})
     failing: dict[int, int] = field(default_factory=dict)
     error: str = "500"
+    outcome: str = "failed"
     subject: str = ROLLOUT
     uncertainty_s: float = 0.5
     #: offset → uncertainty of that sighting, where it is another
@@ -171,6 +172,12 @@ class Delivery:
     #: a beat every five seconds, but for these
     silent: range = range(0)
     status: str = "success"
+    step_s: float = 1.0
+    #: where in each second Prometheus's points lie
+    scraped_s: float = 0.0
+    #: how long the call that delivers it takes, and when it is taken back
+    call_s: float = 0.0
+    taken_back: float = TAKEN_BACK
     points: dict[str, dict[int, str]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -242,12 +249,12 @@ class Delivery:
         yield "chaos-driver", 60, "experiment.end", {**fault, "outcome": "passed"}
         start = {"action": "deliver", "targets": [self.subject], "undo": "new-1"}
         yield source, MADE, "fault.start", {**fault, **start}
-        made = {"call_start_t": T0 + MADE, "call_end_t": T0 + MADE}
+        made = {"call_start_t": T0 + MADE, "call_end_t": T0 + MADE + self.call_s}
         yield source, MADE, "fault.made", {**fault, **made}
         yield source, MADE, "fault.readback", {**fault, "holds": True}
         for kind in ("undo.start", "undo.done", "undo.readback"):
             data = {"undo": "new-1", "restored": True}
-            yield source, TAKEN_BACK, kind, {**fault, **data}
+            yield source, self.taken_back, kind, {**fault, **data}
 
     def _seconds(self) -> Any:
         for offset in range(END_OF_RECOVERY):
@@ -261,23 +268,23 @@ class Delivery:
             ]  # fmt: skip
             if bad:
                 zone = ("us-east-1", "us-east-1a")
-                cells.append(TallyCell("download", *zone, "failed", self.error, bad, 0, {}, {}, {}))
+                how = (self.outcome, self.error)
+                cells.append(TallyCell("download", *zone, *how, bad, 0, {}, {}, {}))
             yield TallySecond(T0 + offset, RATE, tuple(cells))
 
     def _series(self) -> Series:
+        begun = T0 + self.scraped_s + self.ahead_s
         lines = tuple(
             SeriesLine(
                 {"service": "gateway", "pod": pod},
-                tuple(
-                    (T0 + offset + self.ahead_s, value) for offset, value in sorted(points.items())
-                ),
+                tuple((begun + offset, value) for offset, value in sorted(points.items())),
             )
             for pod, points in self.points.items()
         )
         return Series(
             name="requests_by_pod",
             query="sum by (service, pod) (http_requests_total)",
-            step_s=1.0,
+            step_s=self.step_s,
             start=T0 - 3.0,
             end=T0 + END_OF_RECOVERY + 3.0,
             status=self.status,
