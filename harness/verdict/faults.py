@@ -6,7 +6,8 @@ what the harness broke it has mended, read back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from harness.evidence.model import FaultRecord
 from harness.verdict.case import Case, number_of
@@ -123,7 +124,7 @@ def judge_replaced(case: Case, landed: Landing) -> Finding:
         if now < then:
             short.append(f"{subject}: {now:.0f} ready of {then:.0f}")
     measured = Measured(after, after, after, f"pods ready of {before:.0f}")
-    if not subjects or before == 0:
+    if before == 0:
         return finding(Outcome.UNKNOWN, "no pods were seen")
     if short:
         return finding(Outcome.FAIL, f"killed pods were not replaced: {'; '.join(short)}", measured)
@@ -178,19 +179,25 @@ def judge_routing(case: Case, landed: Landing, zone: str) -> Finding:
     bad = (counts.failed + counts.unsure) / counts.planned
     measured = Measured(bad, bad, bad, "failing share")
     others = any(cell.zone and cell.zone != zone for cell in counts.ok_cells())
+    since = case.by_second.over([second for second in last if second > landed.high])
+    there = sum(cell.n for cell in since.ok_cells() if cell.zone == zone)
     healthy = number_of(case.last(f"targets:{zone}", undo_t), "healthy")
     blind = case.not_watched(f"targets:{zone}", landed.low, undo_t)
     if healthy is not None and healthy > 0 and not blind:
         because = f"load balancer kept sending to {zone}: {healthy:.0f} targets there still healthy"
         return finding(Outcome.FAIL, because, measured)
+    failed = f"{bad:.0%} of the arrivals in the last {_LAST_S} s of the hold failed"
     if others and bad > _STILL_FAILING:
-        because = (
-            f"load balancer kept sending to {zone}: {bad:.0%} of the arrivals in the last "
-            f"{_LAST_S} s of the hold failed while other zones served"
-        )
+        because = f"load balancer kept sending to {zone}: {failed} while other zones served"
         return finding(Outcome.FAIL, because, measured)
     if blind or healthy is None:
         return finding(Outcome.UNKNOWN, blind or f"targets in {zone} were not seen", measured)
+    if there:
+        because = f"no healthy target in {zone}, and {there} arrivals were answered from there"
+        return finding(Outcome.UNKNOWN, because, measured)
+    if bad > _STILL_FAILING:
+        because = f"{failed} and no other zone served: where they were sent is not known"
+        return finding(Outcome.UNKNOWN, because, measured)
     return finding(
         Outcome.PASS, f"no healthy target in {zone}, {bad:.1%} of arrivals failing", measured
     )
@@ -227,39 +234,42 @@ def judge_zone_back(case: Case, landed: Landing, zone: str) -> Finding:
 def judge_database_moved(case: Case, landed: Landing, zone: str) -> Finding | None:
     """The database primary left the lost zone; None when it was not there."""
     subjects = sorted({s.subject for s in case.sightings("db:")})
-    primaries = [
-        subject
-        for subject in subjects
-        if _is_primary(case.last(subject, landed.low))
-        and _zone_of(case.last(subject, landed.low)) == zone
-    ]
-    if not primaries or not landed.landed:
+    then = {subject: case.last(subject, landed.low) for subject in subjects}
+    inside = [value for value in then.values() if _is_primary(value) and _zone_of(value) == zone]
+    unclear = [subject for subject, value in then.items() if not _is_clear(value)]
+    if not landed.landed or not (inside or unclear):
         return None
-    undo_t = case.undo_start(landed.fault) or landed.high
-    found = case.first(
-        "db:",
-        lambda seen: any(_is_primary(v) and _zone_of(v) != zone for v in seen.values()),
-        landed.low,
-    )
     required = f"database primary outside {zone} before the zone is restored"
-    phase = f"fault:{landed.fault}"
-    evidence = ("history.jsonl sighting db:",)
+
+    def finding(outcome: Outcome, because: str, measured: Measured | None = None) -> Finding:
+        evidence = ("history.jsonl sighting db:",)
+        phase = f"fault:{landed.fault}"
+        return Finding("database moved", phase, outcome, measured, required, because, evidence)
+
+    if unclear:
+        because = f"{unclear[0]}: where its primary was when {zone} was lost is not known"
+        return finding(Outcome.UNKNOWN, because)
+
+    def outside(seen: Mapping[str, Any]) -> int:
+        """Primaries that are surely elsewhere: others may have been there all the time."""
+        return sum(_is_primary(v) and _zone_of(v) not in ("", zone) for v in seen.values())
+
+    undo_t = case.undo_start(landed.fault) or landed.high
+    wanted = outside(then) + len(inside)
+    found = case.first("db:", lambda seen: outside(seen) >= wanted, landed.low)
     if found is None or found[0] > undo_t:
         blind = case.not_watched("db:", landed.low, undo_t)
         outcome = Outcome.UNKNOWN if blind else Outcome.FAIL
-        because = blind or f"the database primary never moved out of {zone}"
-        return Finding("database moved", phase, outcome, None, required, because, evidence)
+        return finding(outcome, blind or f"the database primary never moved out of {zone}")
     high = found[0] - landed.low
     low = max(0.0, found[0] - found[1] - landed.high)
-    return Finding(
-        "database moved",
-        phase,
-        Outcome.PASS,
-        Measured(high, low, high, "s"),
-        required,
-        f"primary moved out of {zone} {low:.1f}–{high:.1f} s after the landing",
-        evidence,
-    )
+    because = f"primary moved out of {zone} {low:.1f}–{high:.1f} s after the landing"
+    return finding(Outcome.PASS, because, Measured(high, low, high, "s"))
+
+
+def _is_clear(value: object) -> bool:
+    """Whether it can be told if this database was a primary, and where."""
+    return isinstance(value, dict) and bool(_zone_of(value) or not _is_primary(value))
 
 
 def _is_primary(value: object) -> bool:
@@ -267,4 +277,4 @@ def _is_primary(value: object) -> bool:
 
 
 def _zone_of(value: object) -> str:
-    return str(value.get("zone", "")) if isinstance(value, dict) else ""
+    return str(value.get("zone") or "") if isinstance(value, dict) else ""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from harness.evidence import histogram
 from harness.evidence.deliveries import SOURCE, STARTED
-from harness.evidence.model import Gap
+from harness.evidence.model import Gap, WorkerTally
 from harness.verdict.case import BEAT_SILENCE_S, Case
 from harness.verdict.clocks import step_gaps, worker_gaps
 from harness.verdict.model import Finding, Measured, Outcome
@@ -216,10 +216,10 @@ def _receiver_gaps(case: Case) -> Iterable[Gap]:
 def judge_rate(case: Case, phase: str) -> Finding:
     """The finding "planned rate sent" of one phase."""
     counts, schedule = case.counts(phase), case.planned_between(phase)
-    spread = _SIGMAS * math.sqrt(schedule) if case.plan.traffic.arrivals == "poisson" else 0.0
     # An even schedule may differ by one arrival at each end, for each worker.
-    spread = max(spread, 2.0 * max(1, len(case.evidence.tallies)))
-    spread = max(spread, case.recorded_at_edges(phase))
+    spread = max(2.0 * len(case.evidence.tallies), case.recorded_at_edges(phase))
+    if case.plan.traffic.arrivals == "poisson":
+        spread = max(spread, _SIGMAS * math.sqrt(schedule))
     sent = counts.sent / counts.planned if counts.planned else 0.0
     problem = _rate_problem(case, phase, schedule, spread)
     return Finding(
@@ -267,13 +267,22 @@ def late_share(case: Case, seconds: range) -> float:
     return 1.0 - on_time.low if on_time else 0.0
 
 
+def _sent_unseen(tally: WorkerTally) -> bool:
+    """Whether a generator sent something and never said how late."""
+    sent = any(cell.outcome != "not_sent" for second in tally.seconds for cell in second.cells)
+    return sent and not any(lateness.late for lateness in tally.lateness)
+
+
 def judge_generator(case: Case) -> Finding:
     """The finding "generator healthy", over the whole run."""
     merged = histogram.merge(late.late for t in case.evidence.tallies for late in t.lateness)
     on_time = histogram.fraction_below(merged, LATE_S * 1e6)
     share = 1.0 - on_time.low if on_time else None
+    silent = [tally.worker for tally in case.evidence.tallies if _sent_unseen(tally)]
     if share is None:
         outcome, because = Outcome.UNKNOWN, "no lateness was recorded"
+    elif silent:
+        outcome, because = Outcome.UNKNOWN, f"no lateness of worker {silent[0]} was recorded"
     elif share > LATE_SHARE_MAX:
         outcome, because = Outcome.UNKNOWN, f"{share:.1%} of the sends were over 50 ms late"
     else:

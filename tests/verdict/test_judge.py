@@ -3,12 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from harness.evidence.model import Gap, TallySecond
+from harness.evidence import histogram
+from harness.evidence.model import Evidence, Gap, TallySecond
+from harness.plan.model import (
+    Agreement,
+    Alert,
+    Availability,
+    BlueGreen,
+    BurnRate,
+    Canary,
+    Degradation,
+    Durability,
+    ErrorBudget,
+    ErrorRate,
+    Failback,
+    Failover,
+    Latency,
+    Mtbf,
+    Mttr,
+    NoOtherAlert,
+    Plan,
+    Recovery,
+    Regression,
+    RollingUpdate,
+    Scaling,
+    Throughput,
+)
 from harness.verdict import Finding, Outcome, Verdict, judge
+from harness.verdict.agreement import view
+from harness.verdict.case import Case
+from harness.verdict.landing import Landing
+from tests.verdict import deliveries
 from tests.verdict.build import T0, WEST, A, B, Day, plan
 
 #: The module, which the function of the same name hides.
@@ -441,3 +473,391 @@ def test_an_instant_that_is_none_of_the_run_is_told_at_once_and_never_passes(
     data = {**event.data, **{k: t for k in event.data if k.startswith("call_")}}
     day.events[index] = dataclasses.replace(event, t=t, data=data)
     assert judge(plan(), day.evidence()).outcome is not Outcome.PASS
+
+
+# ---- what is judged of which phase -----------------------------------------------------------
+
+
+def of_everything() -> Plan:
+    """A plan with every kind of objective, each called as its class."""
+    zone: dict[str, Any] = {"text": "", "faults": ("zone",), "line": 1}
+    pod, region = {**zone, "faults": ("pod",)}, {**zone, "faults": ("region",)}
+    during: dict[str, Any] = {"text": "", "phases": ("baseline", "cool-down"), "line": 1}
+    told: dict[str, Any] = {"text": "", "line": 1}
+    objectives = (
+        Availability(**during, at_least=0.9),
+        ErrorRate(**during, below=0.1),
+        Latency(**during, fraction=0.9, below_s=0.2),
+        Throughput(**during, at_least=0.9),
+        Agreement(**during, within=0.1),
+        BurnRate(**during, below=1.0, windows_s=(60.0,), slo=0.9),
+        Regression(**during, figure="p95", at_most=0.1, runs=5),
+        NoOtherAlert(**during),
+        ErrorBudget(**during, at_most=0.1, slo=0.9, period_s=3600.0),
+        ErrorBudget(**{**during, "phases": ("cool-down",)}, at_most=0.1, slo=0.9, period_s=3600.0),
+        Recovery(**pod, within_s=8.0),
+        Failover(**region, within_s=8.0),
+        Failback(**region, within_s=8.0),
+        Alert(**zone, alert="Down", fires_within_s=8.0, resolves_within_s=8.0),
+        Alert(**pod, alert="Down", fires_within_s=8.0),
+        Degradation(**zone, operations=("a", "b"), within_s=8.0, at_least=0.9, whole_within_s=8.0),
+        Canary(**zone, ends="withdrawn", within_s=8.0),
+        BlueGreen(**pod, within_s=8.0),
+        RollingUpdate(**region, within_s=8.0),
+        Durability(**region, rpo_s=5.0),
+        Scaling(**told, service="file", out_within_s=8.0, in_within_s=8.0),
+        Mttr(**told, below_s=8.0),
+        Mtbf(**told, above_s=8.0),
+    )
+    named = tuple(dataclasses.replace(o, text=type(o).__name__) for o in objectives)
+    return dataclasses.replace(plan(), objectives=named)
+
+
+#: What is judged of that plan: the objective, the phase, the check that judges it.
+JUDGED_OF_EVERYTHING = """
+evidence complete | all | judge_evidence
+generator healthy | all | judge_generator
+content | all | judge_content
+planned rate sent | baseline | judge_rate
+Availability | baseline | judge_availability
+ErrorRate | baseline | judge_error_rate
+Latency | baseline | judge_latency
+Throughput | baseline | judge_throughput
+Agreement | baseline | judge_agreement
+BurnRate | baseline | judge_burn_rate
+Regression | baseline | judge_regression
+NoOtherAlert | baseline | judge_no_other
+planned rate sent | fault:pod | judge_rate
+fault landed | fault:pod | judge_landing
+undone | fault:pod | judge_undo
+system | fault:pod | judge_system
+Alert | fault:pod | judge_fires
+BlueGreen | fault:pod | judge_blue_green
+planned rate sent | recovery:pod | judge_rate
+Recovery | recovery:pod | judge_recovery
+planned rate sent | fault:zone | judge_rate
+fault landed | fault:zone | judge_landing
+undone | fault:zone | judge_undo
+system | fault:zone | judge_system
+Alert | fault:zone | judge_fires
+Degradation | fault:zone | judge_degrades
+Canary | fault:zone | judge_canary
+planned rate sent | recovery:zone | judge_rate
+Alert | recovery:zone | judge_resolves
+whole again: a, b | recovery:zone | judge_whole_again
+planned rate sent | fault:region | judge_rate
+fault landed | fault:region | judge_landing
+undone | fault:region | judge_undo
+system | fault:region | judge_system
+Failover | fault:region | judge_failover
+RollingUpdate | fault:region | judge_rolling_update
+planned rate sent | recovery:region | judge_rate
+Failback | recovery:region | judge_failback
+planned rate sent | cool-down | judge_rate
+Availability | cool-down | judge_availability
+ErrorRate | cool-down | judge_error_rate
+Latency | cool-down | judge_latency
+Throughput | cool-down | judge_throughput
+Agreement | cool-down | judge_agreement
+BurnRate | cool-down | judge_burn_rate
+Regression | cool-down | judge_regression
+NoOtherAlert | cool-down | judge_no_other
+ErrorBudget | all | judge_error_budget
+ErrorBudget | cool-down | judge_error_budget
+degraded otherwise: a, b | all | judge_only_declared
+Durability | all | judge_durability
+Scaling | all | judge_scaling
+Mttr | all | judge_mttr
+Mtbf | all | judge_mtbf
+"""
+
+
+def test_every_objective_is_judged_of_its_own_phases_and_faults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def raises(name: str) -> Callable[..., Finding]:
+        def check(*_: object) -> Finding:
+            raise ValueError(name)
+
+        return check
+
+    for name in dir(JUDGE):
+        if name.startswith("judge_"):
+            monkeypatch.setattr(JUDGE, name, raises(name))
+    for table in (JUDGE._PER_PHASE, JUDGE._PER_DELIVERY):
+        for kind, check in table.items():
+            monkeypatch.setitem(table, kind, raises(check.__name__))
+    verdict = judge(of_everything(), Day().evidence())
+    assert {f.outcome for f in verdict.findings} == {UNKNOWN}
+    said = [f"{f.objective} | {f.phase} | {f.because.rpartition(' ')[2]}" for f in verdict.findings]
+    assert said == JUDGED_OF_EVERYTHING.strip().splitlines()
+
+
+def test_what_clients_counted_is_judged_again_without_the_seconds_that_had_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    again: set[str] = set()
+
+    def noted(case: Case, _: object, finding: Finding, check: Callable[[Case], Finding]) -> Finding:
+        again.add(finding.objective.partition(":")[0])
+        assert check(case) == finding
+        return finding
+
+    monkeypatch.setattr(JUDGE, "excused_in_part", noted)
+    judged(Day())
+    # What Prometheus counted stays whole, and so would not agree.
+    assert again == {"availability", "latency", "error rate", "throughput", "recovery"}
+
+
+# ---- what is said of the whole ---------------------------------------------------------------
+
+
+def test_causes_are_told_before_effects_and_the_experiment_s_own_word_last() -> None:
+    names = [*JUDGE._TELLING, "availability", "experiment"]
+    findings = [Finding(f"{name}: x", "all", FAIL, None, "", "") for name in names]
+    shuffled = random.Random(1).sample(findings, len(findings))
+    assert sorted(shuffled, key=JUDGE._how_telling) == findings
+
+
+def test_the_summary_says_how_many_findings_are_why() -> None:
+    assert judged(Day()).summary == (
+        "every objective held after losing pod, zone, region, on sufficient evidence"
+    )
+    one = judged(Day().read_back("obj-020", "missing"))
+    because = found(one, "durability").because
+    assert one.summary == (
+        "1 of 43 findings failed: durability: no upload lost or altered (all): " + because
+    )
+    lost = Day(pods_replaced=False).read_back("obj-020", "missing")
+    assert judged(lost).summary.startswith("2 of 43 findings failed: durability")
+    assert judged(lost).summary.endswith("; and 1 more")
+    unknown = judged(Day().read_back("obj-020", "error"))
+    assert unknown.summary.startswith("1 of 43 findings cannot be told: durability")
+
+
+def test_the_summary_says_what_was_done() -> None:
+    good = deliveries.Delivery(deliveries.good_canary(), {26: 20.0, 36: 50.0, 46: 100.0, 60: 0.0})
+    delivered = judge(deliveries.plan("canary: promoted within 30s"), good.evidence())
+    assert delivered.summary == (
+        "every objective held after delivering new, on sufficient evidence"
+    )
+    nothing = dataclasses.replace(plan(), faults=(), objectives=())
+    day = Day().without(lambda e: bool(e.text("fault")))
+    assert judge(nothing, day.evidence()).summary == (
+        "every objective held under load, on sufficient evidence"
+    )
+
+
+def test_a_run_that_was_stopped_says_so_whatever_else_is_found() -> None:
+    said = "the run was stopped (SIGINT) before its end; faults were undone"
+    whole, bad = Day(stopped="SIGINT"), Day(stopped="SIGINT").read_back("obj-020", "missing")
+    for day, outcome in ((whole, UNKNOWN), (bad, FAIL)):
+        verdict = judged(day)
+        ends(verdict, outcome, 105)
+        assert verdict.summary == said
+
+
+@pytest.mark.parametrize(("stopped", "status"), [("SIGINT", 105), ("", 111)])
+def test_the_last_end_of_a_run_says_whether_it_was_stopped(stopped: str, status: int) -> None:
+    day = Day(stopped="" if stopped else "SIGINT")
+    day.say("conductor", 130, "run.end", stopped=stopped)
+    ends(judged(day), UNKNOWN, status)
+
+
+def test_what_is_still_in_place_is_named_with_what_stopped_the_run() -> None:
+    still = (
+        "not verified as undone: lose_zone of zone, lose_region of region; run `harness recover`"
+    )
+    assert judged(Day(undone=False)).summary == still
+    stopped = judged(Day(undone=False, stopped="SIGINT"))
+    assert stopped.summary == f"the run was stopped (SIGINT); {still}"
+
+
+# ---- checks that raise -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def breaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    def raises(*_: object) -> None:
+        raise ValueError("by hand")
+
+    yield lambda name: monkeypatch.setattr(JUDGE, name, raises)
+
+
+def test_gaps_that_cannot_be_told_are_a_gap_beside_those_that_were_found(
+    breaks: Callable[[str], None],
+) -> None:
+    breaks("all_gaps")
+    evidence = dataclasses.replace(Day().evidence(), gaps=(Gap("a", "b", None, "c"),))
+    found_gaps = [(gap["source"], gap["detail"]) for gap in judge(plan(), evidence).gaps]
+    assert found_gaps == [("a", "c"), ("judge", "gaps cannot be told: ValueError: by hand")]
+
+
+def test_a_landing_that_cannot_be_told_is_none(breaks: Callable[[str], None]) -> None:
+    breaks("landing")
+    landings = JUDGE._Judge(Case(plan(), Day().evidence())).landings
+    assert landings["zone"] == Landing("zone", 0.0, 0.0, (), "cannot be told: ValueError: by hand")
+
+
+def test_undos_that_cannot_be_told_are_not_undone(breaks: Callable[[str], None]) -> None:
+    breaks("open_undos")
+    verdict = judged(Day())
+    ends(verdict, UNKNOWN, 113)
+    assert verdict.summary == (
+        "not verified as undone: cannot be told which: ValueError: by hand; run `harness recover`"
+    )
+
+
+def test_a_failure_whose_excuse_cannot_be_told_stays_one(breaks: Callable[[str], None]) -> None:
+    breaks("excused")
+    verdict = judged(Day().read_back("obj-020", "missing"))
+    ends(verdict, FAIL, 99, "(the machine's share cannot be told: ValueError: by hand)")
+
+
+def test_steps_that_cannot_be_told_are_a_step_that_says_so(breaks: Callable[[str], None]) -> None:
+    breaks("failover")
+    verdict = judged(Day())
+    [step] = [step for step in verdict.timeline if step["fault"] == "region"]
+    assert (step["step"], step["t"], step["uncertainty_s"]) == ("unknown", None, 0.0)
+    assert step["because"] == "cannot be told: ValueError: by hand"
+    assert len(verdict.timeline) == 5
+
+
+def test_counters_that_cannot_be_told_are_figures_less(breaks: Callable[[str], None]) -> None:
+    breaks("view")
+    verdict = judged(Day())
+    ends(verdict, PASS, 0)
+    said = verdict.phases[0]["prometheus"]
+    assert said["why_not"] == "cannot be told: ValueError: by hand"
+    assert said["requests"] is None
+
+
+# ---- the timeline ----------------------------------------------------------------------------
+
+
+def steps(day: Day, fault: str, given: Plan | None = None) -> list[tuple[object, ...]]:
+    """Its steps: name, seconds after ``T0``, uncertainty, seconds after the landing, expected."""
+    shown = judge(given or plan(), day.evidence()).timeline
+    return [
+        (s["step"], pytest.approx(s["t"] - T0, abs=1e-5), pytest.approx(s["uncertainty_s"]),
+         pytest.approx(s["after_s"]), s["expected_s"])
+        for s in shown
+        if s["fault"] == fault
+    ]  # fmt: skip
+
+
+def once_more(undone: float) -> Day:
+    """The pods' fault has a second action, taken back then."""
+    day = Day()
+    source, said = "chaos/pod", {"fault": "pod", "undo": "pod-2"}
+    day.say(source, 40.7, "fault.start", **said, action="kill", targets=["file-1 uid-1"])
+    day.say(source, 40.8, "fault.made", **said)
+    day.say(source, 40.8, "fault.readback", **said, holds=True)
+    day.say(source, 43, "undo.start", **said)
+    day.say(source, undone, "undo.done", **said)
+    day.say(source, undone, "undo.readback", **said, restored=True)
+    return day
+
+
+def test_a_fault_s_steps_are_its_landing_and_its_last_undo() -> None:
+    expected = plan().with_recorded(expected={"restored_s": 4.5})
+    for undone, last in ((44.2, 44.7), (44.9, 44.9)):
+        assert steps(once_more(undone), "pod", expected) == [
+            ("landed", 40.55, 0.05, 0.0, None),
+            ("restored", last, 0.0, last - 40.5, 4.5),
+        ]
+
+
+def test_what_was_taken_back_before_it_landed_was_so_at_once() -> None:
+    late = Landing("pod", T0 + 44.9, T0 + 44.9, ("pods",), "")
+    [step] = JUDGE._Judge(Case(plan(), Day().evidence()))._restored("pod", late)
+    assert (step.t, step.after_s) == (T0 + 44.7, 0.0)
+    never = Day().without(lambda e: e.kind == "undo.done" and e.text("fault") == "pod")
+    assert [step[0] for step in steps(never, "pod")] == ["landed"]
+
+
+def test_a_delivery_s_steps_are_those_of_its_version_too() -> None:
+    verdict = judge(
+        deliveries.plan("canary: withdrawn within 15s"), deliveries.Delivery().evidence()
+    )
+    names = [step["step"] for step in verdict.timeline]
+    assert (names[0], names[-1]) == ("landed", "restored")
+    assert "withdrawn" in names
+
+
+def test_a_fault_that_never_landed_has_no_steps() -> None:
+    assert judged(Day(landed=False)).timeline == ()
+
+
+# ---- the figures -----------------------------------------------------------------------------
+
+
+def of_all_kinds() -> Evidence:
+    """500 arrivals of the cool-down: 445 take 10 ms, 30 take 150 ms, 20 take 300 ms; four went
+    otherwise, and of one nothing is recorded."""
+    day = Day()
+    cells = []
+    for n, latency_s in ((445, 0.01), (30, 0.15), (20, 0.3)):
+        latency = {histogram.index_of(int(latency_s * 1e6)): n}
+        below = {"0.2": n if latency_s < 0.2 else 0}
+        cell = day.cell("download", B, n)
+        cells.append(dataclasses.replace(cell, latency=latency, below=below))
+    bad = day.cell("download", "", 1)
+    for outcome in ("degraded", "failed", "unsure", "not_sent"):
+        cells.append(dataclasses.replace(bad, outcome=outcome))
+    for offset in range(116, 126):
+        day.seconds[offset] = TallySecond(T0 + offset, 0, ())
+    day.seconds[120] = TallySecond(T0 + 120, 500, tuple(cells))
+    return day.evidence()
+
+
+def test_the_figures_of_a_phase_are_what_clients_counted_in_it() -> None:
+    shown = judge(plan(), of_all_kinds()).phases[-1]
+    assert (shown["phase"], shown["kind"], shown["fault"]) == ("cool-down", "cool-down", None)
+    assert (shown["start_t"], shown["end_t"]) == (T0 + 116, T0 + 126)
+    client = dict(shown["client"])
+    latency = client.pop("latency_s")
+    assert client == {
+        "seconds": 10,
+        "planned": 500,
+        "sent": 498,
+        "ok": 495,
+        "degraded": 1,
+        "failed": 1,
+        "unsure": 1,
+        "not_sent": 1,
+        "unaccounted": 1,
+        "availability": [0.99, 0.992],
+        "error_rate": [2 / 499, 3 / 499],
+        "below_200ms": [0.95, 0.952],
+        "rate": 49.5,
+        "regions": {"us-east-1": 495},
+        "errors": {"timeout": 3},
+    }
+    for name, about_s in (("p50", 0.01), ("p95", 0.15), ("p99", 0.3)):
+        low, high = latency[name]
+        assert low <= about_s <= high < 1.01 * about_s, name
+
+
+def test_a_phase_that_never_ran_has_no_figures() -> None:
+    day = Day().without(lambda e: e.text("phase") == "cool-down")
+    shown = judged(day).phases[-1]
+    assert (shown["start_t"], shown["end_t"]) == (None, None)
+    client = shown["client"]
+    assert (client["seconds"], client["rate"], client["availability"]) == (0, None, None)
+    assert client["latency_s"] == {"p50": None, "p95": None, "p99": None}
+
+
+def test_beside_them_are_those_of_prometheus_or_why_there_are_none() -> None:
+    case = Case(plan(), Day().evidence())
+    seen = view(case, "baseline")
+    assert seen.requests is not None
+    assert judged(Day()).phases[0]["prometheus"] == {
+        "why_not": "",
+        "requests": seen.requests,
+        "error_rate": seen.error_rate,
+        "below_200ms": None if seen.below_200ms is None else list(seen.below_200ms),
+    }
+    without = judged(Day().change_requests(status="error")).phases[0]["prometheus"]
+    assert without["why_not"]
+    assert without["requests"] is None

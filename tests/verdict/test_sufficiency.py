@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from harness.evidence import histogram
-from harness.evidence.model import Evidence, Gap, Lateness, TallySecond, WorkerTally
+from harness.evidence.model import (
+    Evidence,
+    Gap,
+    Lateness,
+    ReadbackPass,
+    TallySecond,
+    WorkerTally,
+)
 from harness.verdict import Outcome
 from harness.verdict.case import Case
 from harness.verdict.sufficiency import (
@@ -42,13 +49,117 @@ def details(case: Case) -> list[str]:
 # ---- gaps ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "ends"), [(5, "gap 4"), (6, "; and 1 more"), (9, "; and 4 more")])
+@pytest.mark.parametrize(("n", "ends"), [(5, ""), (6, "; and 1 more"), (9, "; and 4 more")])
 def test_five_gaps_are_named_and_of_more_how_many(n: int, ends: str) -> None:
     finding = judge_evidence(tuple(Gap("s", "w", None, f"gap {i}") for i in range(n)))
-    assert finding.because.endswith(ends)
+    assert finding.because.endswith(f"s: gap 4{ends}")
     assert finding.outcome is UNKNOWN
     assert finding.measured is not None
     assert finding.measured.value == n
+
+
+def test_where_nothing_is_missing_the_evidence_is_complete() -> None:
+    finding = judge_evidence(())
+    assert (finding.outcome, finding.because) == (PASS, "no gap in any source")
+    assert finding.measured is not None
+    assert finding.measured.value == 0
+
+
+def without(kind: str, fault: str = "") -> Day:
+    return Day().without(lambda e: e.kind == kind and fault in ("", e.text("fault")))
+
+
+@pytest.mark.parametrize(
+    ("day", "said"),
+    [
+        (without("experiment.start", "zone"), ["no experiment.start of zone"]),
+        (without("experiment.end", "pod"), ["no experiment.end of pod"]),
+        (
+            without("undo.done", "zone"),
+            ["no whole record of the undo of lose_zone"],
+        ),
+        (without("load.start"), ["no load.start: the load driver did not say"]),
+        (without("load.end"), ["no load.end: the load driver did not say"]),
+    ],
+)
+def test_of_faults_and_traffic_beginning_and_end_are_recorded(day: Day, said: list[str]) -> None:
+    assert details(Case(plan(), day.evidence())) == said
+
+
+def test_an_undo_at_a_time_of_no_run_is_no_record_of_it() -> None:
+    day = Day()
+    day.events = [
+        dataclasses.replace(e, t=5e9) if e.kind == "undo.done" and e.text("fault") == "zone" else e
+        for e in day.events
+    ]
+    said = details(Case(plan(), day.evidence()))
+    assert said == ["no whole record of the undo of lose_zone"]
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        (0, ["0 of 1 workers ended by themselves"]),
+        ([], ["0 of 1 workers ended by themselves"]),
+        (["w0"], []),
+        (1, []),
+    ],
+)
+def test_every_worker_ended_by_itself(ended: object, said: list[str]) -> None:
+    day = without("load.end")
+    day.say("load", LAST + 1, "load.end", exit_code=0, workers_ended=ended)
+    assert details(Case(plan(), day.evidence())) == said
+
+
+def test_a_worker_that_never_finished_says_no_sum() -> None:
+    assert details(tallied(Day().evidence(), end=None)) == []
+    end = {"planned": 6300}
+    assert details(tallied(Day().evidence(), end=end)) == []
+
+
+def test_what_an_observer_was_to_watch_it_saw() -> None:
+    day = Day()
+    subjects = ["dns:files.lab", "dns:other.lab"]
+    day.say("watch/dns", -1.4, "watch.start", observer="dns", subjects=subjects)
+    assert details(Case(plan(), day.evidence())) == ["dns:other.lab: never seen"]
+
+
+def test_observers_of_a_run_whose_phases_are_not_known_are_not_said_to_be_silent() -> None:
+    nothing = Day().without(lambda e: e.kind.startswith("phase."))
+    assert len(details(Case(plan(), nothing.evidence()))) == 8
+    unended = Day().without(lambda e: e.kind == "phase.end" and e.text("phase") == "cool-down")
+    assert details(Case(plan(), unended.evidence())) == ["started but never ended"]
+
+
+def test_uploads_are_read_back_in_every_phase_that_was_to_and_each_is_told_of() -> None:
+    day = without("run.start")
+    day.say("conductor", -2, "run.start", run="r", observers=["dns"], readbacks=["baseline"])
+    evidence = day.evidence()
+
+    def said(passes: dict[str, int], told: int) -> list[str]:
+        one = dataclasses.replace(evidence.readbacks[0], phase="baseline")
+        found = dataclasses.replace(
+            evidence,
+            passes=tuple(ReadbackPass(phase, 9, n, T0 + 30.0) for phase, n in passes.items()),
+            readbacks=(*evidence.readbacks, *[one] * told),
+        )
+        return details(Case(plan(), found))
+
+    assert said({"baseline": 2}, 2) == []
+    assert said({"baseline": 0}, 0) == []
+    assert said({"baseline": 2}, 1) == ["2 uploads asked for during baseline, 1 answers"]
+    assert said({"baseline": 2}, 3) == ["2 uploads asked for during baseline, 3 answers"]
+    assert said({}, 0) == ["no upload was read back during baseline"]
+    assert said({"cool-down": 0}, 0) == ["no upload was read back during baseline"]
+
+
+def test_receivers_that_were_to_listen_are_heard_of() -> None:
+    day = without("run.start")
+    day.say("conductor", -2, "run.start", run="r", observers=["dns"], receivers=["slack", "mail"])
+    day.say("receiver/slack", -1, "receiver.start", receiver="slack")
+    [gap] = all_gaps(Case(plan(), day.evidence()))
+    assert gap.source == "receiver/mail"
+    assert gap.detail == "receiver mail was to listen, and nothing of it is recorded"
 
 
 def test_stop_conditions_that_nobody_watched_are_a_gap() -> None:
@@ -200,11 +311,71 @@ def test_one_in_twenty_may_not_have_been_sent_and_no_more() -> None:
 
 def test_the_reasons_for_what_was_not_sent_are_named_if_there_are_any() -> None:
     def change(second: TallySecond) -> TallySecond:
-        found = not_sent(10)(second)
+        found: TallySecond = not_sent(10)(second)
         late = dataclasses.replace(found.cells[1], error="")
         return dataclasses.replace(found, cells=(found.cells[0], late, *found.cells[2:]))
 
     assert cool_down(change)[1].endswith("(no reason × 100)")
+
+
+def test_three_reasons_for_what_was_not_sent_are_named_the_commonest_first() -> None:
+    def change(second: TallySecond) -> TallySecond:
+        found: TallySecond = not_sent(10)(second)
+        of = dict(zip("abcd", (4, 3, 2, 1), strict=True))
+        late = [dataclasses.replace(found.cells[1], n=n, error=why) for why, n in of.items()]
+        return dataclasses.replace(found, cells=(found.cells[0], *late, *found.cells[2:]))
+
+    assert cool_down(change)[1].endswith("(a × 40, b × 30, c × 20)")
+
+
+def test_what_was_sent_is_measured_as_a_share_of_what_was_planned() -> None:
+    seconds = tuple(not_sent(1)(second) for second in the_tally().seconds)
+    finding = judge_rate(tallied(Day().evidence(), seconds=seconds), "cool-down")
+    assert finding.measured is not None
+    assert (finding.measured.value, finding.measured.unit) == (0.98, "of planned")
+    nothing = judge_rate(tallied(Day().evidence(), seconds=()), "cool-down")
+    assert nothing.outcome is UNKNOWN
+    assert nothing.measured is not None
+    assert nothing.measured.value == 0
+
+
+def off(n: int, workers: int = 1, arrivals: str = "even") -> Outcome:
+    """Of the cool-down's arrivals ``n`` were not planned; each worker has a share of the rest."""
+    day = Day()
+    evidence = day.evidence()
+    tally = evidence.tallies[0]
+    ten = [*range(T0 + 116, T0 + 126)]
+    each = [divmod(500 - n, 10 * workers)[0]] * (10 * workers)
+    each[0] += 500 - n - sum(each)
+    tallies = []
+    for index in range(workers):
+        planned = dict(zip(ten, each[10 * index :], strict=False))
+        seconds = tuple(
+            dataclasses.replace(
+                s,
+                planned=planned[s.second],
+                cells=(day.cell("download", "us-east-1a", planned[s.second]),),
+            )
+            for s in tally.seconds
+            if s.second in planned
+        )
+        tallies.append(dataclasses.replace(tally, worker=f"w{index}", seconds=seconds))
+    given = plan(("arrivals: even", f"arrivals: {arrivals}"))
+    return judge_rate(
+        Case(given, dataclasses.replace(evidence, tallies=tuple(tallies))), "cool-down"
+    ).outcome
+
+
+@pytest.mark.parametrize(
+    ("workers", "arrivals", "most"),
+    # Five times the square root of 500 is 111.8.
+    [(1, "even", 2), (2, "even", 4), (3, "even", 6), (1, "poisson", 111), (3, "poisson", 111)],
+)
+def test_arrivals_may_stray_from_the_schedule_by_so_many(
+    workers: int, arrivals: str, most: int
+) -> None:
+    for n, outcome in ((most, PASS), (-most, PASS), (most + 1, UNKNOWN), (-most - 1, UNKNOWN)):
+        assert off(n, workers, arrivals) is outcome, n
 
 
 def test_arrivals_may_be_two_off_an_even_schedule_and_no_more() -> None:
@@ -285,6 +456,15 @@ def test_one_send_in_twenty_may_be_late(n: int, outcome: Outcome, held: bool) ->
     assert finding.measured.value == pytest.approx(n / 1000)
 
 
+@pytest.mark.parametrize(("late_us", "value"), [(40_000, 0.0), (60_000, 1.0)])
+def test_a_send_is_late_from_fifty_milliseconds_on(late_us: int, value: float) -> None:
+    lateness = (Lateness(T0 + 1.0, {histogram.index_of(late_us): 10}),)
+    found = tallied(Day().evidence(), lateness=lateness)
+    finding = judge_generator(found)
+    assert finding.measured is not None
+    assert finding.measured.value == late_share(found, range(T0, T0 + 5)) == value
+
+
 def test_more_than_that_is_too_late_and_none_recorded_is_not_known() -> None:
     assert judge_generator(late(51)).outcome is UNKNOWN
     nothing = judge_generator(tallied(Day().evidence(), lateness=()))
@@ -305,3 +485,39 @@ def test_more_than_that_is_too_late_and_none_recorded_is_not_known() -> None:
 )
 def test_lateness_counts_in_the_seconds_it_was_reported_for(seconds: range, share: float) -> None:
     assert late_share(late(20), seconds) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("lateness", "outcome", "because"),
+    [
+        ((), UNKNOWN, "no lateness of worker w1 was recorded"),
+        ((Lateness(T0 + 1.0, {}),), UNKNOWN, "no lateness of worker w1 was recorded"),
+        (
+            (Lateness(T0 + 1.0, {}), Lateness(T0 + 2.0, {0: 1})),
+            PASS,
+            "0.00% of the sends were over 50 ms late",
+        ),
+    ],
+)
+def test_every_generator_that_sent_something_says_how_late(
+    lateness: tuple[Lateness, ...], outcome: Outcome, because: str
+) -> None:
+    one = the_tally()
+    evidence = Day().evidence()
+
+    def said(seconds: tuple[TallySecond, ...]) -> tuple[Outcome, str]:
+        other = dataclasses.replace(one, worker="w1", lateness=lateness, seconds=seconds)
+        both = dataclasses.replace(evidence, tallies=(one, other))
+        finding = judge_generator(Case(plan(), both))
+        return finding.outcome, finding.because
+
+    assert said(one.seconds) == (outcome, because)
+    none_sent = tuple(
+        dataclasses.replace(
+            s, cells=tuple(dataclasses.replace(c, outcome="not_sent") for c in s.cells)
+        )
+        for s in one.seconds
+    )
+    assert said(none_sent)[0] is PASS
+    assert said((*none_sent, one.seconds[0])) == (outcome, because)
+    assert said(())[0] is PASS
