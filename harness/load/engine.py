@@ -228,7 +228,8 @@ class Engine:
 
     def _warm_up(self) -> None:
         settings = self.settings
-        if not self._traffic.http.name.wait(settings.timeout_s):
+        # Nothing is measured yet: a query that got lost is made again.
+        if not self._traffic.http.name.wait_known(settings.timeout_s):
             raise WarmUpFailed(
                 f"warm-up: {self._traffic.http.name.host} has no address",
                 hint="is the name right, and is it resolved (HARNESS_DNS)?",

@@ -77,12 +77,20 @@ class Name:
         self._now = now
         self._keeper: Any = None
         self._asked = gevent.event.Event()
+        self._known = gevent.event.Event()
 
     def wait(self, timeout_s: float) -> bool:
         """Whether there is an address to go to; before the first answer, wait for it."""
         if not self.addresses:
             self._start()
             self._asked.wait(max(0.0, timeout_s))
+        return bool(self.addresses)
+
+    def wait_known(self, timeout_s: float) -> bool:
+        """Whether there is an address in time, however many times it has to be asked for."""
+        if not self.addresses:
+            self._start()
+            self._known.wait(max(0.0, timeout_s))
         return bool(self.addresses)
 
     def close(self) -> None:
@@ -105,6 +113,8 @@ class Name:
                 self.addresses = addresses
                 for tell in self.changed:
                     tell()
+            if addresses:
+                self._known.set()
             self._asked.set()
             # An answer kept beyond its time, or none at all: try again before long.
             gevent.sleep(max(RETRY_S if again_m <= self._now() else 0.0, again_m - self._now()))

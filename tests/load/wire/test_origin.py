@@ -356,3 +356,15 @@ def test_a_ticker_goes_off_when_told_and_no_more_when_closed(poller: Poller) -> 
     seen = len(times)
     gevent.sleep(0.05)
     assert len(times) == seen
+
+
+def test_a_query_that_got_lost_is_made_again_where_there_is_time() -> None:
+    resolver = FixedResolver()
+    name = Name(resolver, "files.lab", time.monotonic)
+    # Who sends is told at once; who only begins may wait for the next answer.
+    assert not name.wait(5.0)
+    assert not name.wait_known(0.01)
+    resolver.given = ("127.105.1.1",)
+    assert name.wait_known(5.0)
+    assert (name.addresses, resolver.asked) == (("127.105.1.1",), 2)
+    name.close()
