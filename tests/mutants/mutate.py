@@ -51,14 +51,19 @@ class Mutant:
 def mutants(source: str) -> Iterator[Mutant]:
     """Every mutant of a module's source, in the order of its lines."""
     tree = ast.parse(source)
-    found = [(node, change, what) for node in _changeable(tree) for change, what in _changes(node)]
     names = _names(tree)
-    for node, change, what in found:
+    for node, change, what in _all_changes(tree):
         other = copy.deepcopy(tree)
         twin = _twin(tree, other, node)
         change(twin)
         ast.fix_missing_locations(other)
         yield Mutant(node.lineno, names.get(node, ""), what, other)
+
+
+def lines_changed(source: str) -> Iterator[tuple[int, str]]:
+    """Line and what is changed of every mutant, at once: without making them."""
+    for node, _, what in _all_changes(ast.parse(source)):
+        yield node.lineno, what
 
 
 def functions(code: CodeType) -> dict[str, CodeType]:
@@ -69,6 +74,10 @@ def functions(code: CodeType) -> dict[str, CodeType]:
             found[const.co_qualname] = const
             found |= functions(const)
     return found
+
+
+def _all_changes(tree: ast.Module) -> list[Any]:
+    return [(node, change, what) for node in _changeable(tree) for change, what in _changes(node)]
 
 
 def _changeable(tree: ast.Module) -> list[Any]:
