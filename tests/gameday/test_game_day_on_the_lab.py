@@ -116,6 +116,17 @@ def day(lab: Running, repo: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
     until(lambda: healthy(lab), 90, "lab healthy after")
 
 
+def until_cut_off(lab: Running, process: subprocess.Popen[str]) -> None:
+    """The day's fault is in place; a day that ended before says why."""
+
+    def is_cut_off() -> bool:
+        if process.poll() is not None:
+            pytest.fail(f"it ended with {process.returncode}:\n{process.communicate()[0]}")
+        return bool(handle.status(lab)["cut_off"])
+
+    until(is_cut_off, 60, "fault in place")
+
+
 def run_dir(runs: Path) -> Path:
     return next((runs / "short").iterdir())
 
@@ -144,7 +155,7 @@ def test_the_lab_heals_by_itself_when_the_harness_is_killed(
     day: Callable[..., Any], lab: Running, repo: Path, fault: str
 ) -> None:
     process, runs = day(fault, "60s")
-    until(lambda: handle.status(lab)["cut_off"], 60, "fault in place")
+    until_cut_off(lab, process)
     until(lambda: "fault.readback" in kinds(runs), 10, "fault read back")
     os.kill(process.pid, signal.SIGKILL)
     took = until(lambda: not handle.status(lab)["cut_off"], 10, "healed")
@@ -163,7 +174,7 @@ def test_what_stops_a_run_has_its_faults_undone_and_is_told(
     day: Callable[..., Any], lab: Running, how: str
 ) -> None:
     process, runs = day("zone", "60s")
-    until(lambda: handle.status(lab)["cut_off"], 60, "fault in place")
+    until_cut_off(lab, process)
     if how == "kill switch":
         (runs / "STOP").touch()
     else:
