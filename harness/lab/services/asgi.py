@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from harness.lab.services import metrics as exposition
+from harness.lab.services.joining import Joining
 from harness.lab.services.metrics import Metrics
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -145,10 +146,13 @@ class App:
 
     name = "app"
 
-    def __init__(self, metrics: Metrics, served_by: list[Header]) -> None:
+    def __init__(
+        self, metrics: Metrics, served_by: list[Header], joining: Joining | None = None
+    ) -> None:
         self.metrics = metrics
         self.served_by = served_by
         self.draining = False
+        self._joining = joining
 
     async def startup(self) -> None:
         """Open what the service needs; must not wait for other parts of the lab."""
@@ -176,7 +180,7 @@ class App:
 
     async def _http(self, request: Request, send: Send) -> None:
         if request.path == "/health":
-            await self._send(request, self._health(), send)
+            await self._send(request, await self._health(), send)
             return
         if request.path == "/metrics":
             body = self.metrics.render()
@@ -203,9 +207,11 @@ class App:
                 duration_s = time.monotonic() - started_s
                 self.metrics.observe(self.name, op, response.status, duration_s)
 
-    def _health(self) -> Response:
+    async def _health(self) -> Response:
         if self.draining:
             return json_response(503, {"status": "draining"})
+        if self._joining and not await self._joining.done():
+            return json_response(503, {"status": "joining"})
         return json_response(200, {"status": "ok"})
 
     async def _send(self, request: Request, response: Response, send: Send) -> None:

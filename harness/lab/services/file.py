@@ -56,7 +56,7 @@ class FileService(App):
     name = "file"
 
     def __init__(self, pod: Pod) -> None:
-        super().__init__(pod.metrics, pod.served_by())
+        super().__init__(pod.metrics, pod.served_by(), pod.joining("permission"))
         self._pod = pod
         self.files = Files(pod)
         self.writer = pod.writer

@@ -105,7 +105,7 @@ class Gateway(App):
     name = "gateway"
 
     def __init__(self, pod: Pod, rate: float = DEFAULT_RATE) -> None:
-        super().__init__(pod.metrics, pod.served_by())
+        super().__init__(pod.metrics, pod.served_by(), pod.joining("auth", "file", "image"))
         self._pod = pod
         self._rate = rate
         self._buckets: dict[str, TokenBucket] = {}

@@ -49,7 +49,7 @@ class ImageService(App):
     name = "image"
 
     def __init__(self, pod: Pod) -> None:
-        super().__init__(pod.metrics, pod.served_by())
+        super().__init__(pod.metrics, pod.served_by(), pod.joining("permission"))
         self._pod = pod
         self._files = Files(pod)
         self._making: dict[str, asyncio.Task[bytes]] = {}

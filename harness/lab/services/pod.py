@@ -14,6 +14,7 @@ from harness.lab.services.cache import Cache
 from harness.lab.services.client import HttpClient
 from harness.lab.services.database import Reader, Writer
 from harness.lab.services.dns import Resolver
+from harness.lab.services.joining import Joining
 from harness.lab.services.metrics import Metrics
 
 #: Seeded defects of the services: name → what it does.
@@ -144,6 +145,10 @@ class Pod:
     def service(self, name: str) -> str:
         """Host name of another service of this cluster."""
         return self.env.layout.service_host(name, self.env.cluster)
+
+    def joining(self, *services: str) -> Joining:
+        """Whether these services, without which it cannot serve, can be called."""
+        return Joining(self.resolver, [self.service(name) for name in services])
 
     def served_by(self) -> list[Header]:
         env = self.env

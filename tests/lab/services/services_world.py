@@ -213,7 +213,8 @@ class World:
         self.run(self._start_parts())
         self.store.start()
         self.peer.start()
-        for service in SERVICES:
+        # A pod is ready once those it calls are.
+        for service in sorted(SERVICES, key=lambda name: name == "gateway"):
             self.pod(service, f"{service}-0")
         self.pod("file", "file-1")
 

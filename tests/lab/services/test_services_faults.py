@@ -13,6 +13,7 @@ from services_world import DB_PORT, World, call, exists, until
 
 from harness.lab.layout import DB_WRITER_HOST
 from harness.lab.postgres import Postgres
+from harness.lab.services import joining
 
 
 @pytest.fixture(scope="module")
@@ -229,3 +230,45 @@ def test_pods_die_with_their_parent_and_every_end_is_told(world):
         world.run(other.close())
         world.runner = own
     until(lambda: not exists(world.pids["auth-again"]), "end of the second pod")
+
+
+@contextmanager
+def without(world: World, service: str) -> Iterator[None]:
+    """Have the name of ``service`` answer with no pod at all."""
+    name = world.layout.service_host(service, "us-east-1a")
+    before = world.dns.records.pop(name)
+    try:
+        yield
+    finally:
+        world.dns.records[name] = before
+
+
+def health(host: str) -> int:
+    return call(host, "GET", "/health").status
+
+
+def test_a_pod_that_comes_back_is_not_ready_before_those_it_calls_are(world, anna):
+    """As when a zone returns: all its pods at once, and each still knows the others of before."""
+    assert put(world, "before-the-return", anna).status == 201
+    assert health(world.gateway) == 200
+    with without(world, "file"):
+        with frozen([world.pids["gateway-0"]]):
+            time.sleep(joining.AWAY_S + 0.2)
+        assert health(world.gateway) == 503
+    until(lambda: health(world.gateway) == 200, "ready")
+    assert put(world, "at-once", anna).status == 201
+
+
+def test_a_pod_that_has_joined_stays_though_one_it_calls_is_gone(world, anna):
+    assert health(world.gateway) == 200
+    with without(world, "image"):
+        time.sleep(1.3)  # the TTL of one second, and its refresh
+        assert health(world.gateway) == 200
+
+
+def test_a_pod_whose_peer_stays_away_serves_the_rest_after_a_while(world):
+    with without(world, "image"):
+        started_s = time.monotonic()
+        ip = world.pod("gateway", "gateway-alone", listed=False)
+        assert time.monotonic() - started_s > joining.JOIN_S - 1
+        assert call(ip, "GET", "/v1/files/none").status == 401
