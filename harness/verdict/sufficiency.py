@@ -25,6 +25,8 @@ LATE_S = 0.05
 LATE_SHARE = 0.01
 #: Above this one the traffic was not what was planned.
 LATE_SHARE_MAX = 0.05
+#: Of so many of its sends a generator may leave out how late they were.
+UNTOLD_MAX = 0.01
 #: A phase may be this much shorter than planned (its clock ticks, its boundaries).
 _SHORTER = 0.9
 
@@ -267,22 +269,29 @@ def late_share(case: Case, seconds: range) -> float:
     return 1.0 - on_time.low if on_time else 0.0
 
 
-def _sent_unseen(tally: WorkerTally) -> bool:
-    """Whether a generator sent something and never said how late."""
-    sent = any(cell.outcome != "not_sent" for second in tally.seconds for cell in second.cells)
-    return sent and not any(lateness.late for lateness in tally.lateness)
+def _untold(tally: WorkerTally) -> tuple[int, int]:
+    """How many requests this generator sent, and of how many of them it never said how late."""
+    sent = sum(
+        cell.n for second in tally.seconds for cell in second.cells if cell.outcome != "not_sent"
+    )
+    told = sum(histogram.count(report.late) for report in tally.lateness)
+    return sent, max(0, sent - told)
 
 
 def judge_generator(case: Case) -> Finding:
     """The finding "generator healthy", over the whole run."""
-    merged = histogram.merge(late.late for t in case.evidence.tallies for late in t.lateness)
+    tallies = case.evidence.tallies
+    merged = histogram.merge(late.late for tally in tallies for late in tally.lateness)
     on_time = histogram.fraction_below(merged, LATE_S * 1e6)
     share = 1.0 - on_time.low if on_time else None
-    silent = [tally.worker for tally in case.evidence.tallies if _sent_unseen(tally)]
+    untold = {tally.worker: _untold(tally) for tally in tallies}
+    silent = [worker for worker, (sent, missing) in untold.items() if missing > UNTOLD_MAX * sent]
     if share is None:
         outcome, because = Outcome.UNKNOWN, "no lateness was recorded"
     elif silent:
-        outcome, because = Outcome.UNKNOWN, f"no lateness of worker {silent[0]} was recorded"
+        sent, missing = untold[silent[0]]
+        outcome = Outcome.UNKNOWN
+        because = f"no lateness was recorded of {missing} of {sent} sends of worker {silent[0]}"
     elif share > LATE_SHARE_MAX:
         outcome, because = Outcome.UNKNOWN, f"{share:.1%} of the sends were over 50 ms late"
     else:
