@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.evidence.model import Series
+from harness.evidence.model import Series, Sighting
 from harness.verdict.case import Case
 from harness.verdict.clocks import Offset, prometheus_ahead
 from harness.verdict.rollouts import Course, pods_of
@@ -78,10 +78,32 @@ def exposure(case: Case, course: Course) -> Exposure:
         if served and not found.first and b in appears:
             low = min(low, sent_t)
         found = _with(found, course, (low, b + spread_s), served, sum(grown.values()))
+    if lost := _uncounted(sightings, course, counters, new, _MISSED_STEPS * series.step_s):
+        return Exposure(why_not=lost)
     if not stable:
         # It serves until some users at least are sent to the other: these counters stand still.
         return Exposure(why_not=f"{SERIES}: no request to the version before was counted")
     return found
+
+
+def _uncounted(
+    sightings: Sequence[Sighting],
+    course: Course,
+    counters: Mapping[str, Mapping[float, float]],
+    new: frozenset[str],
+    most_s: float,
+) -> str:
+    """Which pod of the new version was there for longer than ``most_s`` after it was counted last:
+    what it served then is in no count. Empty if none was."""
+    for pod in sorted(new & counters.keys()):
+        counted_t = max((t for t in counters[pod] if t <= course.until_t), default=math.inf)
+        there_t = -math.inf
+        for seen, after in itertools.zip_longest(sightings, sightings[1:]):
+            if pod in pods_of(seen.value, course.new):
+                there_t = course.until_t if after is None else after.t - after.uncertainty_s
+        if there_t - counted_t > most_s:
+            return f"{SERIES}: {pod} was there {there_t - counted_t:.0f} s longer than counted"
+    return ""
 
 
 def _by_our_clock(series: Series | None, ahead: Offset) -> Series | None:

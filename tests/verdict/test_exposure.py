@@ -122,6 +122,21 @@ def test_a_pod_of_which_a_scrape_was_missed_may_have_served_since_the_one_before
     assert (met(old).first, met(old).total) == (USUAL.first, 4000)
 
 
+def test_a_pod_that_is_there_and_no_longer_counted_may_have_served_on() -> None:
+    """Until 60, when all of it is taken back, or until it is seen to be gone."""
+
+    def counted_until(t: int, day: Delivery) -> Delivery:
+        day.points[NEW_POD] = {at: n for at, n in day.points[NEW_POD].items() if at <= t}
+        return day
+
+    assert met(counted_until(57, Delivery())).why_not == ""
+    lost = met(counted_until(56, Delivery())).why_not
+    assert lost == f"requests_by_pod: {NEW_POD} was there 4 s longer than counted"
+    gone = {40.0: trying(0, abort=True) | {"pods": {OLD: OLD_PODS}}}
+    assert met(counted_until(37, Delivery(bad_canary() | gone))).why_not == ""
+    assert "4 s longer" in met(counted_until(36, Delivery(bad_canary() | gone))).why_not
+
+
 def test_a_pod_that_appears_late_may_have_served_since_users_were_sent_to_it() -> None:
     for appears, first in ((27, (25.0, 27.0)), (33, (25.5, 33.0))):
         day = Delivery()
