@@ -91,7 +91,7 @@ def status(as_json: bool) -> None:
     from harness.lab import handle
 
     running = _running()
-    found = handle.status(running)
+    found = handle.status(running) | {"memory_bytes": handle.memory_bytes(running)}
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import sys
 from collections.abc import Callable, Sequence
@@ -420,10 +419,6 @@ class Parts:
         ]
         parts += [p for p in (self.prometheus, self.alertmanager) if p is not None]
         return parts
-
-    def all_pids(self) -> list[int]:
-        """Every process of the lab, this one included."""
-        return proc.descendants(os.getpid())
 
 
 def _value(series: dict[str, Any]) -> float:

@@ -13,7 +13,6 @@ from aiohttp import web
 from harness.lab import layout as names
 from harness.lab.layout import Layout
 from harness.lab.platform import Platform
-from harness.lab.proc import pss_bytes
 
 
 class ControlServer:
@@ -59,7 +58,6 @@ class ControlServer:
                     for r, e in parts.envoys.items()
                 },
                 "alertmanager": parts.alertmanager is not None,
-                "memory_bytes": pss_bytes(parts.all_pids()),
                 "defects": list(parts.defects),
             },
             dumps=lambda value: json.dumps(value, default=str),

@@ -28,6 +28,7 @@ from harness.errors import LabError
 from harness.lab import layout as names
 from harness.lab.defects import LAB_NAMES
 from harness.lab.layout import Layout
+from harness.lab.proc import descendants, pss_bytes
 
 BASES = range(60, 100)
 #: What the extra ``lab`` brings; a machine that only drives a real target does without.
@@ -228,6 +229,15 @@ def status(running: Running, timeout_s: float = 3.0) -> dict[str, Any]:
     with urllib.request.urlopen(f"{running.control}/status", timeout=timeout_s) as answer:
         found: dict[str, Any] = json.load(answer)
         return found
+
+
+def memory_bytes(running: Running) -> int:
+    """What all processes of the lab hold in memory, shared pages counted once.
+
+    Read from outside: the kernel takes a millisecond or more for each process, in which the lab
+    would answer nobody.
+    """
+    return pss_bytes(descendants(running.pid))
 
 
 def _choose_base(base: int | None) -> tuple[int, socket.socket]:

@@ -130,7 +130,7 @@ class Network:
         """
         while True:
             roots = pids() if callable(pids) else pids
-            found = {pid for root in roots for pid in descendants(root)}
+            found = descendants(*roots)
             new = {(pid, _started(pid)) for pid in found} - stopped
             new = {(pid, started) for pid, started in new if started}
             if not new:

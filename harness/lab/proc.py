@@ -57,8 +57,8 @@ def spawn(
         )
 
 
-def descendants(pid: int) -> list[int]:
-    """``pid`` and all processes below it, parents first (reads /proc)."""
+def descendants(*pids: int) -> list[int]:
+    """``pids`` and all processes below them, parents first (reads all of /proc once)."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -68,12 +68,14 @@ def descendants(pid: int) -> list[int]:
                 continue
             ppid = int(stat.rpartition(")")[2].split()[1])
             children.setdefault(ppid, []).append(int(entry))
-    found, queue = [], [pid]
+    found: dict[int, None] = {}
+    queue = list(pids)
     while queue:
         current = queue.pop(0)
-        found.append(current)
-        queue.extend(children.get(current, []))
-    return found
+        if current not in found:
+            found[current] = None
+            queue.extend(children.get(current, []))
+    return list(found)
 
 
 def end(process: subprocess.Popen[bytes], *, grace_s: float = 2.0) -> None:

@@ -50,7 +50,8 @@ def plans(cases: dict[str, LabCase]) -> dict[str, Plan]:
 def test_every_seeded_defect_of_the_lab_is_run_and_must_end_as_it_says(
     cases: dict[str, LabCase],
 ) -> None:
-    run = {name: case for case in cases.values() for name in (*case.lab, case.load) if name}
+    alone = [case for case in cases.values() if len(case.lab) < 2]
+    run = {name: case for case in alone for name in (*case.lab, case.load) if name}
     assert set(run) == {defect.name for defect in DEFECTS}
     for defect in DEFECTS:
         assert f"exit {int(run[defect.name].case.exit_status)}" == defect.expect

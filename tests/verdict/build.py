@@ -355,7 +355,10 @@ class Day:
             worker="w0",
             start={"worker": "w0", "rate": RATE, "start_t": T0 + 0.0},
             seconds=tuple(self.seconds.values()),
-            lateness=tuple(Lateness(T0 + s + 1.0, {late: RATE}) for s in self.seconds),
+            lateness=tuple(
+                Lateness(T0 + offset + 1.0, {late: second.planned})
+                for offset, second in self.seconds.items()
+            ),
             end=self.tally_end,
         )
         history = sorted((e for e in lines if e.kind != END), key=lambda e: (e.t, e.line))
