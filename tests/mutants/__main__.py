@@ -141,13 +141,18 @@ class Mutating:
 
     def _tests(self, path: str, mutant: Mutant) -> list[tuple[float, Any]]:
         if mutant.where:
-            # The line a statement begins at is the one that is traced; look a little above.
-            for line in range(mutant.line, max(0, mutant.line - 12), -1):
-                if self.by_line.get((path, line)):
-                    return self.by_line[path, line]
-            return []
-        every = {id(item): (s, item) for tests in self.by_line.values() for s, item in tests}
-        return sorted(every.values(), key=lambda test: test[0])
+            return self._executing(path, mutant.line)
+        found = {
+            id(item): (took_s, item)
+            for at in _naming(path, mutant.line)
+            for took_s, item in self._executing(*at)
+        }
+        return sorted(found.values(), key=lambda test: test[0])
+
+    def _executing(self, path: str, line: int) -> list[tuple[float, Any]]:
+        """The line a statement begins at is the one that is traced; look a little above."""
+        at = range(line, max(0, line - 12), -1)
+        return next((self.by_line[path, n] for n in at if self.by_line.get((path, n))), [])
 
     def _take(self, running: dict[int, tuple[int, str, Mutant]]) -> None:
         """Wait for one that has ended."""
@@ -160,6 +165,17 @@ class Mutating:
                 self.done[module].survived.append(_survivor(module, mutant, "survived"))
             else:
                 self.done[module].killed += 1
+
+
+def _naming(path: str, line: int) -> Iterator[tuple[str, int]]:
+    """Where in the judge the constant that is set in this line is used."""
+    name = re.match(r"\w+", Path(path).read_text().splitlines()[line - 1])
+    assert name is not None
+    word = re.compile(rf"\b{name[0]}\b")
+    for file in sorted(VERDICT.glob("*.py")):
+        for number, text in enumerate(file.read_text().splitlines(), 1):
+            if word.search(text) and (str(file), number) != (path, line):
+                yield str(file), number
 
 
 def _survivor(module: str, mutant: Mutant, why: str) -> Survivor:

@@ -130,6 +130,11 @@ def test_a_pod_that_is_there_and_no_longer_counted_may_have_served_on() -> None:
         return day
 
     assert met(counted_until(57, Delivery())).why_not == ""
+    assert met(counted_until(55, Delivery(step_s=2.0))).why_not == ""
+    at_the_end = Delivery()
+    last = at_the_end.points[NEW_POD][60]
+    counted_until(56, at_the_end).points[NEW_POD][60] = last
+    assert met(at_the_end).why_not == ""
     lost = met(counted_until(56, Delivery())).why_not
     assert lost == f"requests_by_pod: {NEW_POD} was there 4 s longer than counted"
     gone = {40.0: trying(0, abort=True) | {"pods": {OLD: OLD_PODS}}}
