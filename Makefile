@@ -50,7 +50,7 @@ MODULES ?=
 mutants: $(VENV)/.dev  ## is every decision of the judge noticed by a test? (docs/mutants.md)
 	nice $(BIN)/python -m tests.mutants --minutes $(MINUTES) $(MODULES)
 
-tampering: $(VENV)/.dev  ## every line and value of a passing run left out or changed in turn: hours
+tampering: $(VENV)/.dev  ## every line and value of a passing run left out or changed in turn: over an hour
 	HARNESS_TAMPER_ALL=yes $(BIN)/python -m pytest -o timeout=0 tests/verdict/test_tampering*.py
 
 TRIPS ?= 100

@@ -112,7 +112,9 @@ def day(lab: Running, repo: Path, tmp_path: Path) -> Iterator[Callable[..., Any]
     for process in started:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stdout
+        process.stdout.close()
     until(lambda: healthy(lab), 90, "lab healthy after")
 
 

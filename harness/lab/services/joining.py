@@ -29,14 +29,14 @@ class Joining:
         self._resolver = resolver
         self._hosts = hosts
         self._asked_s = self._since_s = float("-inf")
-        self._done = not hosts
+        self._done = False
 
     async def done(self) -> bool:
         """Whether requests may come. Waits a moment rather than say no."""
         loop = asyncio.get_running_loop()
         now_s, last_s = loop.time(), self._asked_s
         self._asked_s = now_s
-        if self._hosts and now_s - last_s > AWAY_S:
+        if now_s - last_s > AWAY_S:
             self._done, self._since_s = False, now_s
         while not self._done:
             self._done = await self._all_known() or loop.time() - self._since_s > JOIN_S
