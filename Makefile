@@ -20,7 +20,7 @@ gameday: $(VENV)/.lab  ## run the whole game day on the lab
 COMPUTES := $(wildcard $(addprefix tests/,cli docs evidence history plan report runs selftest \
                                           target verdict watch))
 
-test: $(VENV)/.dev lint  ## everything that must hold, in under ten minutes
+test: $(VENV)/.dev lint  ## everything that must hold: about ten minutes
 	@mkdir -p build; \
 	nice -n 9 $(BIN)/python -m pytest -m "not lab" $(COMPUTES) > build/test-pure.log 2>&1 & first=$$!; \
 	nice -n 4 $(BIN)/python -m pytest -m "not lab" $(COMPUTES:%=--ignore=%) --ignore=tests/lab > build/test-parts.log 2>&1 & parts=$$!; \
