@@ -11,6 +11,7 @@ Runs inside Locust (gevent); nothing here imports Locust.
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import time
@@ -195,8 +196,13 @@ class Engine:
         try:
             self._warm_up()
             if not self._stop.is_set():
+                # Looking for garbage among all that Locust and its libraries loaded stops the
+                # process for tens of milliseconds, and with it what was due meanwhile.
+                gc.collect()
+                gc.freeze()
                 self._run_schedule()
         finally:
+            gc.unfreeze()
             self._traffic.close()
             self._marks.close()
             self._traffic.http.close()

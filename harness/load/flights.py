@@ -199,8 +199,7 @@ class StepsFlight:
         self._go_on(None)
 
     def finished(self, connection: Connection) -> None:
-        exchange = Exchange()
-        exchange.read(connection, self.taker)
+        exchange = Exchange.on(connection, self.taker)
         self.connection = None
         self._go_on(exchange)
 

@@ -242,8 +242,10 @@ class _Known(NamedTuple):
 
     client: HttpClient
     url: str
-    head: bytes
     fields: dict[str, str]
+    head: bytes
+    #: all of it, where it has no body
+    ask: Ask | None
 
 
 _repeats = Repeats()
@@ -362,12 +364,15 @@ class Session:
         if auth is None and json is None and not kwargs and (data is None or type(data) is bytes):
             size = None if data is None else len(data)
             key = (method, url, size, tuple(headers.items()) if headers else ())
-        known = self._heads.get(key) if key is not None and not len(self.cookiejar) else None
+        known = self._heads.get(key) if key is not None and not self._has_cookies() else None
         if known is not None:
-            response = self._exchange(known.client, method, known.url, known.head, data)
+            built = known.url
+            ask = known.ask or _asked(method, known.head, data)
+            response = self._exchange(known.client, method, built, ask, known.head, data)
             if response.error is None and _needs_more(response):
                 response = self._follow(response, method, data, known.fields, allow_redirects)
         else:
+            built = self._built(url)
             response = self._whole(
                 method, url, data, headers, auth, json, allow_redirects, key, kwargs
             )
@@ -387,7 +392,7 @@ class Session:
             "response": response,
             "exception": response.error,
             "start_time": start_time,
-            "url": self._built(url),
+            "url": built,
             "response_length": length,
             "response_time": response_time,
         }
@@ -397,6 +402,11 @@ class Session:
         return response
 
     # ---- one request ------------------------------------------------------------------------
+
+    def _has_cookies(self) -> bool:
+        # Counting them costs more than all else here; most often the jar was never used.
+        jar = self.cookiejar
+        return bool(jar._cookies) and len(jar) > 0  # type: ignore[attr-defined]
 
     def _built(self, url: str) -> str:
         return url if _ABSOLUTE.match(url) else f"{self.base_url}{url}"
@@ -434,17 +444,18 @@ class Session:
         built = self._built(url)
         built, body = _prepared(method, built, data, fields, kwargs)
         response = self._once(method, built, fields, body)
-        if key is not None and not len(self.cookiejar) and response.error is None:
+        if key is not None and not self._has_cookies() and response.error is None:
             if len(self._heads) >= _HEADS_MAX:
                 self._heads.clear()
-            self._heads[key] = _Known(self._client(built), built, response._head, fields)
+            ask = _asked(method, response._head, None) if data is None else None
+            self._heads[key] = _Known(self._client(built), built, fields, response._head, ask)
         if response.error is None and _needs_more(response):
             return self._follow(response, method, body, fields, allow_redirects)
         return response
 
     def _once(self, method: str, url: str, fields: dict[str, str], body: bytes | None) -> Response:
         """Send with the cookies that belong to ``url``."""
-        if len(self.cookiejar):
+        if self._has_cookies():
             carrier = FastRequest(url, method, headers=Headers(fields))
             self.cookiejar.add_cookie_header(carrier)
             fields = {**fields, **dict(carrier.headers.items())}
@@ -460,14 +471,21 @@ class Session:
         request = request_bytes(
             method, target, parts.netloc.rpartition("@")[2], fields.items(), length
         )
-        return self._exchange(self._client(url), method, url, request, body)
+        ask = _asked(method, request, body)
+        return self._exchange(self._client(url), method, url, ask, request, body)
 
     def _exchange(
-        self, client: HttpClient, method: str, url: str, head: bytes, body: bytes | None
+        self,
+        client: HttpClient,
+        method: str,
+        url: str,
+        ask: Ask,
+        head: bytes,
+        body: bytes | None,
     ) -> Response:
         """Send; again when asked to, and it may be."""
-        ask = Ask(method, head, _repeats.of(body) if body else body)
-        for left in range(self._max_retries if method in IDEMPOTENT else 0, -1, -1):
+        left = self._max_retries if method in IDEMPOTENT else 0
+        while True:
             if self._gate is not None:
                 self._gate.acquire()
             try:
@@ -475,8 +493,9 @@ class Session:
             finally:
                 if self._gate is not None:
                     self._gate.release()
-            if not exchange.error or not left:
+            if not exchange.error or left <= 0:
                 break
+            left -= 1
         response = Response(exchange, method, url, head, body)
         if exchange.error:
             response.error = _exception(exchange.error, url)
@@ -497,7 +516,7 @@ class Session:
             head = response._exchange.head
             assert head is not None
             carrier = FastRequest(response.url, method, headers=Headers())
-            if b"ookie" in head.raw:
+            if b"set-cookie" in head.raw.lower():
                 self.cookiejar.extract_cookies(_Info(response.headers), carrier)  # type: ignore[arg-type]
             location = response._exchange.header("location")
             if not (allow_redirects and response.status_code in _REDIRECT and location):
@@ -557,12 +576,16 @@ class _Info:
         return self._message
 
 
+def _asked(method: str, head: bytes, body: bytes | None) -> Ask:
+    return Ask(method, head, _repeats.of(body) if body else body)
+
+
 def _needs_more(response: Response) -> bool:
     """Whether it redirects somewhere, or sets a cookie."""
     head = response._exchange.head
-    return head is not None and (
-        head.status in _REDIRECT or b"et-cookie" in head.raw or b"et-Cookie" in head.raw
-    )
+    if head is None or head.plain:
+        return False
+    return head.status in _REDIRECT or b"set-cookie" in head.raw.lower()
 
 
 def _length(response: Response, stream: bool) -> int:
@@ -571,7 +594,7 @@ def _length(response: Response, stream: bool) -> int:
         stated = exchange.header("content-length")
         return int(stated) if stated.isdigit() else 0
     head = exchange.head
-    if head is None or b"ontent-" not in head.raw or b"ncoding" not in head.raw:
+    if head is None or head.plain:
         return len(exchange.body)
     try:
         return len(response.content or b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 import time
@@ -95,6 +96,18 @@ def run(
     engine.run()
     poller.stop()
     return pen, pen.lines[-1]
+
+
+def test_while_it_sends_what_was_loaded_before_is_not_looked_through_for_garbage() -> None:
+    """That would stop it for tens of milliseconds; between runs it is."""
+    frozen: list[int] = []
+    with Scripted([[answer(b"hello")]]) as server:
+        _, end = run(
+            server.url, {"op": get("/")}, keep=lambda: frozen.append(gc.get_freeze_count())
+        )
+    assert end["sent"] == len(frozen) > 0
+    assert min(frozen) > 10_000
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.parametrize(

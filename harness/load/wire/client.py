@@ -78,22 +78,27 @@ class Exchange:
         self._headers: dict[str, str] | None = None
         self._sha256 = ""
 
-    def read(self, connection: Connection, taker: Taker | None) -> None:
-        """Take over what ``connection`` knows, before it is released."""
+    @classmethod
+    def on(cls, connection: Connection, taker: Taker | None) -> Exchange:
+        """The one that is over on ``connection``, which may then be released."""
+        self = cls.__new__(cls)
         self.error = connection.error
         self.head = head = connection.head
-        if head is not None:
-            self.status = head.status
-            self.size_bytes = connection.body_bytes
-        self.dropped = taker is None
-        if taker is not None:
+        self.status = head.status if head is not None else 0
+        if taker is None:
+            self.body, self.size_bytes, self._sha256 = b"", connection.body_bytes, ""
+            self.dropped = True
+        else:
             self.body, self.size_bytes, self._sha256 = taker.result()
+            self.dropped = False
         self.sent = connection.sent
         self.address = connection.address[0]
         self.received_bytes = connection.received_bytes
         self.sent_m = connection.sent_m
         self.first_m = connection.first_m
         self.done_m = connection.done_m
+        self._headers = None
+        return self
 
     @property
     def headers(self) -> dict[str, str]:
@@ -208,19 +213,17 @@ def taker_for(take: int) -> Taker | None:
 class _Waiting:
     """A greenlet that waits for its exchange."""
 
-    __slots__ = ("connection", "done", "exchange", "greenlet", "taker")
+    __slots__ = ("connection", "exchange", "greenlet", "taker")
 
     def __init__(self, taker: Taker | None) -> None:
-        self.exchange = Exchange()
+        self.exchange: Exchange | None = None
         self.taker = taker
         self.greenlet = getcurrent()
         self.connection: Connection | None = None
-        self.done = False
 
     def finished(self, connection: Connection) -> None:
-        self.exchange.read(connection, self.taker)
+        self.exchange = Exchange.on(connection, self.taker)
         self.connection = None
-        self.done = True
         if self.greenlet is not getcurrent():
             self.greenlet.switch()
 
@@ -310,13 +313,13 @@ class HttpClient:
             return Exchange(failure.name)
         try:
             hub = gevent.get_hub()
-            while not waiting.done:
+            while (exchange := waiting.exchange) is None:
                 hub.switch()
         except BaseException:
             if waiting.connection is not None:
                 waiting.connection.abandon()
             raise
-        return waiting.exchange
+        return exchange
 
     def close(self) -> None:
         """Close every idle connection and ask for the name no more."""

@@ -61,6 +61,8 @@ _NAMES = {
 _buffer = bytearray(READ_BYTES)
 _view = memoryview(_buffer)
 _first = _view[:FIRST_BYTES]
+#: The first so many bytes, ready: a view made anew for each answer costs more than this look-up.
+_firsts = tuple(_view[:n] for n in range(FIRST_BYTES + 1))
 #: Never written to: with MSG_TRUNC the kernel takes only its length.
 _nowhere = memoryview(mmap.mmap(-1, DROP_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 _heads: dict[bytes, Head] = {}
@@ -327,9 +329,12 @@ class Connection:
         if self.state != AWAITING:
             self._other_event(mask)
             return
-        # The common case: an answer begins, and most often it is whole.
+        # The common case: an answer begins, and most often it is whole. Where somebody looks at
+        # the body, as much as there is of it is read at once.
+        sink = self.sink
+        most = FIRST_BYTES if sink is None else READ_BYTES
         try:
-            n = self._recv_into(_first)
+            n = self._recv_into(_first if sink is None else _view)
         except BlockingIOError:
             return
         except OSError as error:
@@ -339,7 +344,7 @@ class Connection:
         if end < 4:
             self._begun(n, mask)
             return
-        raw = _view[:end].tobytes()
+        raw = (_firsts[end] if end <= FIRST_BYTES else _view[:end]).tobytes()
         head = _heads.get(raw)
         if head is None:
             head = self._parsed(raw)
@@ -362,16 +367,19 @@ class Connection:
             return
         if left > 0:
             # The second most common case: a body that nobody looks at, all of it there.
-            if self.sink is not None:
+            if sink is not None:
                 self._begun(n, mask)
                 return
             if not self._drop_rest(head, n, left):
                 return
-        elif n == FIRST_BYTES:
+        elif n == most:
             self._begun(n, mask)
             return
-        elif last > start and self.sink is not None:
-            self.sink(_view[start:last])
+        elif last > start and sink is not None:
+            if last - start > self.body_max_bytes:
+                self._begun(n, mask)
+                return
+            sink(_view[start:last])
         self.first_m = self.done_m = self.poller.now()
         self.head = head
         self.received_bytes += n + left
@@ -535,7 +543,8 @@ class Connection:
             return
         if mask & _ENDED:
             self._keep = False
-        self._full = n == FIRST_BYTES or self._tls is not None
+        # Or it just happens to be as large as the least that was asked for: then one look more.
+        self._full = n in (FIRST_BYTES, READ_BYTES) or self._tls is not None
         self._take_first(n)
         # With a short read all was read that there was: an event tells of more.
         if self._full or mask & _ENDED:
@@ -566,8 +575,11 @@ class Connection:
     def _take_head(self, data: memoryview) -> None:
         """Take the head off ``data``, then what it has of the body."""
         while True:
-            raw = data[:HEAD_MAX_BYTES].tobytes()
+            raw = data[:FIRST_BYTES].tobytes()
             end = raw.find(_END) + 4
+            if end < 4 and len(data) > FIRST_BYTES:
+                raw = data[:HEAD_MAX_BYTES].tobytes()
+                end = raw.find(_END) + 4
             if end < 4:
                 self._partial = raw
                 self.state = IN_HEAD

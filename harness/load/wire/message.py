@@ -81,17 +81,21 @@ class Head:
     """Head of an answer; the same object for every answer with the same bytes, so do not change it.
 
     ``length`` is the body's size in bytes, or :data:`CHUNKED`, or :data:`TO_THE_END`.
-    ``raw`` is the head as received, status line and empty line included. ``note`` is for
-    whoever reads heads to remember what they found in it.
+    ``raw`` is the head as received, status line and empty line included. ``plain``: it names no
+    other place, sets no cookie, and the body is not encoded. ``note`` is for whoever reads heads
+    to remember what they found in it.
     """
 
-    __slots__ = ("keep", "length", "note", "raw", "status")
+    __slots__ = ("keep", "length", "note", "plain", "raw", "status")
 
-    def __init__(self, status: int, length: int, keep: bool, raw: bytes) -> None:
+    def __init__(
+        self, status: int, length: int, keep: bool, raw: bytes, plain: bool = False
+    ) -> None:
         self.status = status
         self.length = length
         self.keep = keep
         self.raw = raw
+        self.plain = plain
         self.note: Any = None
 
     def header(self, name: str) -> str:
@@ -111,7 +115,7 @@ def parse_head(raw: bytes) -> Head:
     old = match[1] == b"0"
     keep, close = not old, False
     digits: bytes | None = None
-    chunked = False
+    chunked, plain = False, True
     # A value that goes on in the next line must not be taken for its first half.
     folded = b"\r\n " in raw or b"\r\n\t" in raw
     for name, value in _FRAMING.findall(_FOLD.sub(b" ", raw) if folded else raw):
@@ -129,18 +133,20 @@ def parse_head(raw: bytes) -> Head:
             options = value.lower()
             close = close or b"close" in options
             keep = keep or b"keep-alive" in options
+        else:
+            plain = False
     # HTTP/1.0 knows no chunks: whoever sends both may mean another end of the body.
     keep = keep and not close and not (old and chunked)
     if status < 200 or status in (204, 304):
-        return Head(status, 0, keep, raw)
+        return Head(status, 0, keep, raw, plain)
     if chunked:
         if digits is not None:
             # Two framings: whoever believes the other one sees another answer.
             raise Malformed("wrong-length")
-        return Head(status, CHUNKED, keep, raw)
+        return Head(status, CHUNKED, keep, raw, plain)
     if digits is None:
-        return Head(status, TO_THE_END, False, raw)
-    return Head(status, int(digits), keep, raw)
+        return Head(status, TO_THE_END, False, raw, plain)
+    return Head(status, int(digits), keep, raw, plain)
 
 
 def _one_length(value: bytes) -> bytes:

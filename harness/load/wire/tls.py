@@ -20,6 +20,9 @@ _WRITE_BYTES = 64 * 1024
 
 _buffer = bytearray(_READ_BYTES)
 _view = memoryview(_buffer)
+#: The first so many bytes, ready, for answers as small as most: a view made anew costs more.
+_FIRSTS = 2 * 1024
+_firsts = tuple(_view[:n] for n in range(_FIRSTS))
 
 
 def strict(context: ssl.SSLContext) -> ssl.SSLContext:
@@ -96,8 +99,8 @@ class Tls:
         if not self.more:
             # What _receive does, written out: this is done once per answer.
             received = self._sock.recv_into(_buffer)
-            if 0 < received < _READ_BYTES:
-                self._in.write(_view[:received])
+            if 0 < received < _FIRSTS:
+                self._in.write(_firsts[received])
             else:
                 self._take(received)
         while True:

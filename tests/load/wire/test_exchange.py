@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import gevent
@@ -18,6 +19,7 @@ from harness.clock import SystemClock
 from harness.load.resolver import Resolver
 from harness.load.wire.ask import DROP, HASH, KEEP
 from harness.load.wire.client import Exchange, HttpClient
+from harness.load.wire.connection import FIRST_BYTES, READ_BYTES
 from harness.load.wire.message import ERRORS, HEAD_MAX_BYTES
 from harness.load.wire.poller import Poller
 from harness.load.wire.upload import Stock, from_bytes, from_file
@@ -132,6 +134,30 @@ def test_every_wrong_answer_ends_in_time_with_its_name(client, case: str, take: 
         server.scripts = ([[answer(b"next")]],)
         assert get(one).body == b"next"
         assert one.origin.size == 1
+
+
+@pytest.mark.parametrize("take", [KEEP, HASH])
+@pytest.mark.parametrize("written", [answer, chunked])
+def test_a_body_larger_than_is_accepted_is_refused_though_it_came_at_one_look(
+    client, written: Callable[[bytes], bytes], take: int
+) -> None:
+    with Scripted([[written(b"x" * 3000)]]) as server:
+        assert get(client(server.url, body_max_bytes=2999), take=take).error == "body-too-large"
+        assert get(client(server.url, body_max_bytes=3000), take=take).error == ""
+
+
+@pytest.mark.parametrize("take", [KEEP, HASH, DROP])
+@pytest.mark.parametrize("most", [FIRST_BYTES, READ_BYTES])
+def test_an_answer_about_as_large_as_one_look_is_read_whole(client, most: int, take: int) -> None:
+    head = len(answer(BIG[:most])) - most
+    for size in range(most - head - 2, most - head + 3):
+        with Scripted([[answer(BIG[:size])]]) as server:
+            one = client(server.url)
+            for _ in range(3):
+                exchange = get(one, take=take)
+                assert (exchange.error, exchange.size_bytes) == ("", size)
+                assert take == DROP or exchange.sha256 == hashlib.sha256(BIG[:size]).hexdigest()
+            assert server.connections == 1
 
 
 def test_a_head_of_the_largest_size_is_read(client) -> None:

@@ -97,6 +97,17 @@ def test_an_unsound_head_has_a_name(raw: bytes, name: str) -> None:
     assert caught.value.name == name
 
 
+@pytest.mark.parametrize("status", ["HTTP/1.1 200 OK", "HTTP/1.1 204 No", "HTTP/1.1 302 Found"])
+@pytest.mark.parametrize("framing", [(), ("Content-Length: 0",), ("Transfer-Encoding: chunked",)])
+def test_a_head_that_asks_for_more_than_reading_it_is_not_plain(
+    status: str, framing: tuple[str, ...]
+) -> None:
+    assert parse_head(head("Connection: keep-alive", *framing, status=status)).plain
+    for more in ("Location: /", "SET-COOKIE: a=b", "content-encoding:", "Set-Cookie", "X: a"):
+        lines = (*framing, more if ":" in more else f"{more}:", " folded")
+        assert parse_head(head(*lines, status=status)).plain is (more == "X: a")
+
+
 def test_headers_are_found_by_lower_case_name_and_kept_in_order_with_their_own() -> None:
     found = parse_head(head("X-A: b ", "Set-Cookie: c=1", "Set-Cookie: d=2", "Content-Length: 0"))
     assert (found.header("x-a"), found.header("set-cookie"), found.header("nope")) == (
