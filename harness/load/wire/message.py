@@ -41,6 +41,7 @@ _HEAD = re.compile(
     rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: " + _TEXT + rb")?"
     rb"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]+:" + _TEXT + rb"(?:\r\n[ \t]" + _TEXT + rb")*)*\r\n\r\n"
 )
+#: What says how long the body is, and what asks for more than reading it.
 _FRAMING = re.compile(
     rb"\r\n(content-length|transfer-encoding|connection|location|set-cookie|content-encoding)"
     rb":[ \t]*([^\r\n]*)",
@@ -88,9 +89,7 @@ class Head:
 
     __slots__ = ("keep", "length", "note", "plain", "raw", "status")
 
-    def __init__(
-        self, status: int, length: int, keep: bool, raw: bytes, plain: bool = False
-    ) -> None:
+    def __init__(self, status: int, length: int, keep: bool, raw: bytes, plain: bool) -> None:
         self.status = status
         self.length = length
         self.keep = keep
