@@ -40,6 +40,9 @@ from harness.load.wire.poller import Poller, Ticker
 log = logging.getLogger(__name__)
 
 FLUSH_S = 1.0
+#: What was counted is folded so often: seldom enough that many are folded at once, and often
+#: enough that no arrival waits for it.
+FOLD_S = 0.01
 #: Between "begin" and the first arrival: it can be on time too.
 HEAD_START_S = 0.02
 #: Beyond the timeout, for answers that arrive in the last moment to be counted.
@@ -149,13 +152,19 @@ class Engine:
         self.timeout_s = settings.timeout_s
         self.now = poller.now
         self._in_flight_limit = settings.in_flight_limit
-        self._closed = settings.closed > 0
+        #: so many may begin before it must be looked how many are in flight
+        self._room = 0
+        #: for flights: whether one that is over is followed by the next; see :meth:`follow`
+        self.closed = settings.closed > 0
         self._late_max_s = min(LATE_MAX_S, settings.timeout_s / 2)
         self._poller = poller
         self._clock = clock
         self._tally = tally
+        self._departures = tally.departures
+        #: for flights; see :class:`~harness.load.tally.Tally`
+        self.landings = tally.landings
         self._marks = marks
-        #: the number of an operation, who served it and its outcome, for :meth:`landed`
+        #: the number of an operation, who served it and its outcome, for flights
         self.key = tally.key
         self._on_finished = on_finished
         self._begin_at = begin_at or (lambda stop: clock.wall_s() + HEAD_START_S)
@@ -299,9 +308,11 @@ class Engine:
         helpers = [gevent.spawn(self._flush_often), gevent.spawn(self._keep_house)]
         self._offsets = self._planned_offsets()
         self._ticker = ticker = Ticker(self._poller, self._send_due)
+        folder = gevent.get_hub().loop.timer(FOLD_S, FOLD_S, ref=False)
+        folder.start(self._tally.fold)
         self._exact = rate <= EXACT_MAX_PER_S
         try:
-            if self._closed:
+            if self.closed:
                 self._run_closed()
             else:
                 self._advance()
@@ -315,6 +326,8 @@ class Engine:
             ticker.close()
             self._next_s = None
             unfinished = self._drain(helpers)
+            folder.stop()
+            folder.close()
             if self.left:
                 self._flush()
             else:
@@ -336,7 +349,7 @@ class Engine:
         settings = self.settings
         self._stop.wait(max(0.0, self._start_m - self._clock.monotonic_s()))
         for _ in range(settings.closed_share):
-            self._follow()
+            self._begin_next()
         if self.settings.duration_s is not None:
             self._stop.wait(self.settings.duration_s)
             self._end_schedule()
@@ -388,15 +401,18 @@ class Engine:
 
     def _arrive(self, planned_t: float, planned_m: float, now_m: float) -> None:
         """Count an arrival that fell due and send it, unless too much is in flight."""
-        index = self._pick()
-        tally = self._tally
-        if tally.sums.in_flight >= self._in_flight_limit:
-            tally.planned(planned_t)
-            tally.not_sent(planned_t, self._names[index], "too-many-in-flight")
-            return
+        pick, room, departures = self._pick, self._room, self._departures
+        index = pick()
+        if room <= 0:
+            room = self._in_flight_limit - self._tally.in_flight
+            if room <= 0:
+                self._tally.planned(planned_t)
+                self._tally.not_sent(planned_t, self._names[index], "too-many-in-flight")
+                return
+        self._room = room - 1
         flight = self._takeoffs[index](self, planned_t, planned_m)
         flight.sent_m = now_m
-        tally.took_off(planned_t, now_m - planned_m)
+        departures.append((planned_t, now_m - planned_m))
         flight.start(now_m)
 
     # ---- what flights tell --------------------------------------------------------------
@@ -405,8 +421,7 @@ class Engine:
         """There was nothing to send after all."""
         self._tally.withdrawn(flight.planned_t, flight.op, why)
 
-    def _follow(self) -> None:
-        """Closed loop: one is over, so the next begins."""
+    def _begin_next(self) -> None:
         now_m = self.now()
         if not self._is_over and now_m <= self.lease_m:
             self._arrive(self._start_t + (now_m - self._start_m), now_m, now_m)
@@ -421,41 +436,50 @@ class Engine:
         is_write: bool = False,
     ) -> None:
         """It is over: count its outcome."""
-        key = self._tally.key(flight.op, served, result)
-        self.landed(flight, key, result, served, size_bytes, done_m, is_write)
+        latency_s = done_m - flight.planned_m
+        self._tally.done(
+            flight.planned_t,
+            flight.op,
+            served,
+            result,
+            size_bytes,
+            latency_s,
+            done_m - flight.sent_m,
+        )
+        if self.tells(served, result):
+            self.tell(flight.op, result, served, size_bytes, latency_s, is_write)
+        if self.closed:
+            self.follow(result, done_m)
 
-    def landed(
+    def tells(self, served: tuple[str, str], result: Outcome) -> bool:
+        """Whether somebody wants to be told of each call that ends like this."""
+        return self._on_finished is not None or (bool(served[0]) and result[0] == OK)
+
+    def tell(
         self,
-        flight: Flight,
-        key: int,
+        op: str,
         result: Outcome,
         served: tuple[str, str],
         size_bytes: int,
-        done_m: float,
+        latency_s: float,
         is_write: bool = False,
     ) -> None:
-        """It is over, and its outcome has this :meth:`key`."""
-        planned_m, sent_m = flight.planned_m, flight.sent_m
-        latency_s = done_m - planned_m
-        self._tally.count(
-            flight.planned_t,
-            key,
-            size_bytes,
-            latency_s,
-            latency_s if sent_m is planned_m else done_m - sent_m,
-        )
+        """Tell of a call that is over whoever :meth:`tells` that it wants to know."""
         if served[0] and result[0] == OK:
-            self._marks.success(self._clock.wall_s(), flight.op, *served, is_write=is_write)
+            self._marks.success(self._clock.wall_s(), op, *served, is_write=is_write)
         if self._on_finished is not None:
-            method = self.methods[flight.op]
-            self._on_finished(flight.op, method, latency_s, size_bytes, result[1])
-        if self._closed and not self._is_over:
-            if result[0] == OK and done_m <= self.lease_m:
-                # At the instant of the answer: a closed loop has no other plan.
-                self._arrive(self._start_t + (done_m - self._start_m), done_m, done_m)
-            else:
-                # From the loop: a failure at once must not follow a failure at once for ever.
-                gevent.get_hub().loop.run_callback(self._follow)
+            self._on_finished(op, self.methods[op], latency_s, size_bytes, result[1])
+
+    def follow(self, result: Outcome, done_m: float) -> None:
+        """Closed loop: one is over, so the next begins."""
+        if self._is_over:
+            return
+        if result[0] == OK and done_m <= self.lease_m:
+            # At the instant of the answer: a closed loop has no other plan.
+            self._arrive(self._start_t + (done_m - self._start_m), done_m, done_m)
+        else:
+            # From the loop: a failure at once must not follow a failure at once for ever.
+            gevent.get_hub().loop.run_callback(self._begin_next)
 
     def _drain(self, helpers: list[gevent.Greenlet]) -> int:
         """Wait for what is in flight, at most the timeout; how many had to be given up.
@@ -464,7 +488,7 @@ class Engine:
         a request of theirs is none of the schedule.
         """
         give_up_m = self._clock.monotonic_s() + self.settings.timeout_s + DRAIN_GRACE_S
-        while self._tally.sums.in_flight and self._clock.monotonic_s() < give_up_m:
+        while self._tally.in_flight and self._clock.monotonic_s() < give_up_m:
             if not self._drains:
                 break
             gevent.sleep(0.01)

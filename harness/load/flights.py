@@ -59,6 +59,7 @@ class DeclaredFlight:
         "engine",
         "hangar",
         "head",
+        "is_told",
         "key",
         "op",
         "outcome",
@@ -81,6 +82,7 @@ class DeclaredFlight:
         self.outcome = _SUCCESS
         self.served = NOBODY
         self.key = -1
+        self.is_told = False
 
     def start(self, now_m: float) -> None:
         engine = self.engine
@@ -96,15 +98,18 @@ class DeclaredFlight:
             return
         if connection.head is not self.head:
             self._judge(connection)
-        self.engine.landed(
-            self,
-            self.key,
-            self.outcome,
-            self.served,
-            connection.received_bytes + self.ask.size_bytes,
-            connection.done_m,
-        )
+        # What Engine.count does, written out: this is done once per request.
+        engine = self.engine
+        planned_m, sent_m, done_m = self.planned_m, self.sent_m, connection.done_m
+        size_bytes = connection.received_bytes + self.ask.size_bytes
+        latency_s = done_m - planned_m
+        service_s = latency_s if sent_m is planned_m else done_m - sent_m
+        engine.landings.append((self.planned_t, self.key, size_bytes, latency_s, service_s))
+        if self.is_told:
+            engine.tell(self.op, self.outcome, self.served, size_bytes, latency_s)
         self.hangar.append(self)
+        if engine.closed:
+            engine.follow(self.outcome, done_m)
 
     def _judge(self, connection: Connection) -> None:
         """Say what an answer means."""
@@ -121,6 +126,7 @@ class DeclaredFlight:
         else:
             self.outcome = _SUCCESS
         self.key = self.engine.key(self.op, self.served, self.outcome)
+        self.is_told = self.engine.tells(self.served, self.outcome)
 
     def _failed(self, connection: Connection) -> None:
         sure = self.ask.method == "GET" or not connection.sent

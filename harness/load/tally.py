@@ -112,7 +112,11 @@ class Tally:
     ) -> None:
         """``on_counted`` is told at each flush what was counted of each second; ``sums`` are
         those of a tally that this one goes on with."""
-        self.sums = sums or TallySums()
+        #: what took off and has not been counted: planned instant, lateness; for :meth:`took_off`
+        self.departures: list[tuple[float, float]] = []
+        #: and what is over: planned instant, :meth:`key`, bytes, latency, service time
+        self.landings: list[tuple[float, int, int, float, float]] = []
+        self._sums = sums or TallySums()
         self._on_counted = on_counted
         self._pen = pen
         self._thresholds_s = tuple(thresholds_s)
@@ -122,11 +126,7 @@ class Tally:
         self._numbers: dict[Key, int] = {}
         self._keys: list[Key] = []
         self._seconds: dict[int, _Second] = {}
-        #: the second counted last, and the first instants that are before and after it
-        self._second = _Second()
-        self._from_t = self._to_t = 0.0
         self._lateness: histogram.Histogram = {}
-        self._punctual = 0
 
     def start(self, **about: Any) -> None:
         """Write ``tally.start``: who counts, which schedule, which thresholds."""
@@ -137,37 +137,29 @@ class Tally:
         found = self._numbers.get((op, served, result))
         return found if found is not None else self._new_key(op, served, result)
 
+    @property
+    def sums(self) -> TallySums:
+        """The sums up to now."""
+        self.fold()
+        return self._sums
+
+    @property
+    def in_flight(self) -> int:
+        """How many are on their way now."""
+        return self._sums.in_flight + len(self.departures) - len(self.landings)
+
     def planned(self, planned_t: float) -> None:
         """An arrival fell due at wall instant ``planned_t``."""
         self._second_of(planned_t).planned += 1
-        self.sums.planned += 1
+        self._sums.planned += 1
 
     def took_off(self, planned_t: float, lateness_s: float) -> None:
         """An arrival fell due at wall instant ``planned_t`` and is on its way, so much later."""
-        if self._from_t <= planned_t < self._to_t:
-            self._second.planned += 1
-        else:
-            self._second_of(planned_t).planned += 1
-        sums = self.sums
-        sums.planned += 1
-        sums.sent += 1
-        sums.in_flight += 1
-        if not lateness_s:
-            self._punctual += 1  # as in a closed loop, where there is no plan to be late for
-            return
-        try:
-            index = _small[int(lateness_s * 4e6)]
-        except IndexError:
-            index = histogram.index_of(lateness_s * 1e6)
-        counts = self._lateness
-        if index in counts:
-            counts[index] += 1
-        else:
-            counts[index] = 1
+        self.departures.append((planned_t, lateness_s))
 
     def not_sent(self, planned_t: float, op: str, error: str) -> None:
         """It was not sent at all: the generator's fault, not the service's."""
-        self.sums.not_sent += 1
+        self._sums.not_sent += 1
         key = self.key(op, NOBODY, (NOT_SENT, error))
         self._cell(self._second_of(planned_t), key).n += 1
 
@@ -182,53 +174,93 @@ class Tally:
         service_s: float,
     ) -> None:
         """What was sent has its outcome; durations from the planned instant and the send."""
-        self.count(planned_t, self.key(op, served, result), size_bytes, latency_s, service_s)
+        key = self.key(op, served, result)
+        self.landings.append((planned_t, key, size_bytes, latency_s, service_s))
 
-    def count(
-        self, planned_t: float, key: int, size_bytes: int, latency_s: float, service_s: float
-    ) -> None:
-        """What was sent has its outcome, of this :meth:`key`."""
-        # All in one place and written out: this is done once per request.
-        self.sums.in_flight -= 1
-        if self._from_t <= planned_t < self._to_t:
-            second = self._second
-        else:
-            second = self._second_of(planned_t)
-        cell = second.cells.get(key)
-        if cell is None:
-            cell = self._cell(second, key)
-        cell.n += 1
-        cell.size_bytes += size_bytes
-        try:
-            index = _small[int(latency_s * 4e6)]
-        except IndexError:
-            index = histogram.index_of(latency_s * 1e6)
-        counts = cell.latency
-        if index in counts:
-            counts[index] += 1
-        else:
-            counts[index] = 1
-        if service_s is not latency_s:
+    def fold(self) -> None:
+        """Count what has taken off and landed since the last time.
+
+        To be called often: the two lists must not grow. Many counted in a row cost a fraction of
+        what each would cost among all that a request does.
+        """
+        if self.departures:
+            self._fold_departures()
+        if self.landings:
+            self._fold_landings()
+
+    def _fold_departures(self) -> None:
+        departures, lateness = self.departures, self._lateness
+        second, from_t, to_t, planned = None, 0.0, 0.0, 0
+        for planned_t, lateness_s in departures:
+            if second is None or not from_t <= planned_t < to_t:
+                if second is not None:
+                    second.planned += planned
+                    planned = 0
+                from_t = float(int(planned_t))
+                second, to_t = self._second_of(planned_t), from_t + 1.0
+            planned += 1
+            if not lateness_s:  # as in a closed loop, where there is no plan to be late for
+                index = 0
+            else:
+                try:
+                    index = _small[int(lateness_s * 4e6)]
+                except IndexError:
+                    index = histogram.index_of(lateness_s * 1e6)
+            if index in lateness:
+                lateness[index] += 1
+            else:
+                lateness[index] = 1
+        if second is not None:
+            second.planned += planned
+        n = len(departures)
+        departures.clear()
+        sums = self._sums
+        sums.planned += n
+        sums.sent += n
+        sums.in_flight += n
+
+    def _fold_landings(self) -> None:
+        landings, thresholds = self.landings, self._numbered_thresholds
+        second, from_t, to_t = None, 0.0, 0.0
+        for planned_t, key, size_bytes, latency_s, service_s in landings:
+            if second is None or not from_t <= planned_t < to_t:
+                from_t = float(int(planned_t))
+                second, to_t = self._second_of(planned_t), from_t + 1.0
+            cell = second.cells.get(key)
+            if cell is None:
+                cell = self._cell(second, key)
+            cell.n += 1
+            cell.size_bytes += size_bytes
             try:
-                index = _small[int(service_s * 4e6)]
+                index = _small[int(latency_s * 4e6)]
             except IndexError:
-                index = histogram.index_of(service_s * 1e6)
-        counts = cell.service
-        if index in counts:
-            counts[index] += 1
-        else:
-            counts[index] = 1
-        for i, threshold_s in self._numbered_thresholds:
-            if latency_s <= threshold_s:
-                cell.below[i] += 1
+                index = histogram.index_of(latency_s * 1e6)
+            counts = cell.latency
+            if index in counts:
+                counts[index] += 1
+            else:
+                counts[index] = 1
+            if service_s is not latency_s:
+                try:
+                    index = _small[int(service_s * 4e6)]
+                except IndexError:
+                    index = histogram.index_of(service_s * 1e6)
+            counts = cell.service
+            if index in counts:
+                counts[index] += 1
+            else:
+                counts[index] = 1
+            for i, threshold_s in thresholds:
+                if latency_s <= threshold_s:
+                    cell.below[i] += 1
+        self._sums.in_flight -= len(landings)
+        landings.clear()
 
     def _second_of(self, planned_t: float) -> _Second:
-        """The second of an instant, which is then the one counted last."""
         t = int(planned_t)
         second = self._seconds.get(t)
         if second is None:
             second = self._seconds[t] = _Second()
-        self._second, self._from_t, self._to_t = second, float(t), t + 1.0
         return second
 
     def _cell(self, second: _Second, key: int) -> _Cell:
@@ -260,18 +292,15 @@ class Tally:
 
     def withdrawn(self, planned_t: float, op: str, error: str) -> None:
         """It was taken up, but there was nothing to send (no object to delete, say)."""
-        self.sums.in_flight -= 1
-        self.sums.sent -= 1
+        self._sums.in_flight -= 1
+        self._sums.sent -= 1
         self.not_sent(planned_t, op, error)
 
     def flush(self, **about: Any) -> None:
         """Write what was counted since the last flush as one line."""
+        self.fold()
         seconds, self._seconds = self._seconds, {}
-        self._from_t = self._to_t = 0.0
         lateness, self._lateness = self._lateness, {}
-        if self._punctual:
-            lateness[0] = lateness.get(0, 0) + self._punctual
-            self._punctual = 0
         for second, counted in seconds.items():
             self._on_counted(
                 second, [_view(self._keys[n], cell) for n, cell in counted.cells.items()]
@@ -280,7 +309,7 @@ class Tally:
             "tally",
             seconds={str(t): self._second_json(s) for t, s in sorted(seconds.items())},
             lateness=histogram.to_json(lateness),
-            in_flight=self.sums.in_flight,
+            in_flight=self._sums.in_flight,
             **about,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.load.wire.message import Head
 from harness.load.wire.upload import COPY_MAX_BYTES, Body
 
 #: What becomes of the body of an answer: it is dropped unread, kept, or hashed and dropped.
@@ -17,10 +18,11 @@ class Ask:
     ``take``: one of :data:`DROP`, :data:`KEEP`, :data:`HASH`. ``again``: how often it may be sent
     once more when a kept connection turns out to be closed. ``head_only``: the answer has no
     body, whatever its head says. ``within_s``: answered by then or given up, its connection cut;
-    None: as long as there is time.
+    None: as long as there is time. ``known`` is the connection's: how answers to it begin, where
+    they begin alike.
     """
 
-    __slots__ = ("again", "body", "head", "head_only", "take", "within_s")
+    __slots__ = ("again", "body", "head", "head_only", "known", "take", "within_s")
 
     def __init__(
         self,
@@ -41,3 +43,4 @@ class Ask:
         self.again = int(again and method in IDEMPOTENT)
         self.head_only = method == "HEAD"
         self.within_s = within_s
+        self.known: Head | None = None

@@ -30,7 +30,7 @@ from harness.load.wire.message import (
     one_chunk,
     parse_head,
 )
-from harness.load.wire.poller import ERR, HUP, IN, OUT, RDHUP, SLOT_S, Poller
+from harness.load.wire.poller import ERR, HUP, IN, OUT, RDHUP, Poller
 from harness.load.wire.tls import Tls
 from harness.load.wire.upload import Body
 
@@ -43,6 +43,8 @@ DROP_BYTES = 1 << 30
 #: Heads remembered: the same server says the same thing, but for the date, for a second.
 HEADS_MAX = 512
 _NEVER = float("inf")
+#: Sizes of answers that do not tell whether all was read: none, and just as much as is asked for.
+NOT_KNOWN = (-1, FIRST_BYTES, READ_BYTES)
 _END = b"\r\n\r\n"
 _HTTP = b"HTTP/1."
 #: Events after which nothing more will come.
@@ -63,6 +65,7 @@ _view = memoryview(_buffer)
 _first = _view[:FIRST_BYTES]
 #: The first so many bytes, ready: a view made anew for each answer costs more than this look-up.
 _firsts = tuple(_view[:n] for n in range(FIRST_BYTES + 1))
+_starts_with, _find = _buffer.startswith, _buffer.find
 #: Never written to: with MSG_TRUNC the kernel takes only its length.
 _nowhere = memoryview(mmap.mmap(-1, DROP_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 _heads: dict[bytes, Head] = {}
@@ -135,20 +138,21 @@ class Connection:
         "_sock",
         "_tls",
         "address",
-        "again",
         "ask",
         "body_max_bytes",
         "connect_s",
         "deadline_m",
         "done_m",
         "error",
-        "exchanges",
         "expires_m",
         "fd",
         "first_byte_s",
         "first_m",
         "head",
         "keeper",
+        "kept",
+        "looked_at_m",
+        "now",
         "owner",
         "poller",
         "pool",
@@ -157,7 +161,6 @@ class Connection:
         "sent_elsewhere",
         "sent_m",
         "sink",
-        "slot",
         "state",
         "tried",
         "whole_m",
@@ -186,14 +189,16 @@ class Connection:
         self.connect_s = connect_s
         self.first_byte_s = first_byte_s
         self.body_max_bytes = body_max_bytes
-        self.exchanges = 0
+        self.now = poller.now
+        #: whether the current request began on it when it was there already
+        self.kept = False
         self.owner: Owner | None = None
         #: addresses where the current request could not connect before
         self.tried: frozenset[str] = frozenset()
         #: whether another connection may have carried some of it
         self.sent_elsewhere = False
         self.deadline_m = _NEVER
-        self.slot = -1
+        self.looked_at_m = _NEVER
         self.state = CONNECTING
         self.error = ""
         self.head: Head | None = None
@@ -249,8 +254,6 @@ class Connection:
         self.ask = ask
         self.sink = sink
         self.whole_m = deadline_m
-        self.again = ask.again
-        self.error = ""
         self.head = None
         self.received_bytes = 0
         self.first_m = 0.0
@@ -261,28 +264,25 @@ class Connection:
             self.poller.watch(self)
             return
         # What _begin_waiting does, written out: this is done once per request.
-        self.sent = True
+        self.kept = self.sent = True
         self.sent_m = now_m
         if self.first_byte_s is not None:
             deadline_m = min(deadline_m, now_m + self.first_byte_s)
         self.deadline_m = deadline_m
-        slot = self.slot
-        if slot < 0 or slot * SLOT_S > deadline_m:
+        if self.looked_at_m > deadline_m:
             self.poller.watch(self)
         # The common case: all of it goes at once.
-        self.exchanges += 1
-        head, body = ask.head, ask.body
-        sent_bytes = 0
+        head, body, send = ask.head, ask.body, self._send
         try:
             if body is None:
-                sent_bytes = self._send(head)
+                sent_bytes = send(head)
                 if sent_bytes == len(head):
                     self.state = AWAITING
                     return
             else:
-                sent_bytes = self._send(head, _MSG_MORE)
+                sent_bytes = send(head, _MSG_MORE)
         except BlockingIOError:
-            pass
+            sent_bytes = 0
         except OSError as error:
             self._broken(error)
             return
@@ -331,61 +331,72 @@ class Connection:
             return
         # The common case: an answer begins, and most often it is whole. Where somebody looks at
         # the body, as much as there is of it is read at once.
-        sink = self.sink
-        most = FIRST_BYTES if sink is None else READ_BYTES
+        sink, recv_into = self.sink, self._recv_into
         try:
-            n = self._recv_into(_first if sink is None else _view)
+            n = recv_into(_first if sink is None else _view)
         except BlockingIOError:
             return
         except OSError as error:
             self._broken(error)
             return
-        end = _buffer.find(_END, 0, n) + 4
-        if end < 4:
-            self._begun(n, mask)
-            return
-        raw = (_firsts[end] if end <= FIRST_BYTES else _view[:end]).tobytes()
-        head = _heads.get(raw)
-        if head is None:
-            head = self._parsed(raw)
-            if head is None:
-                return
-        start, last, left = end, n, head.length - n + end
-        if head.length == CHUNKED and (found := one_chunk(_buffer, end, n)):
-            start, last, left = found, n - LAST_CHUNK_BYTES, 0
-            self._chunks = None
-            self._left = -1 - last + start
+        head = self.ask.known
         if (
-            left < 0
-            or not head.keep
-            or mask & _ENDED
-            or head.status < 200
-            or self.ask.head_only
-            or (self._tls is not None and (left > 0 or self._tls.more))
+            head is not None
+            and (n == head.whole or (sink is None and head.size <= n < head.whole))
+            and _starts_with(head.raw)
+            and not mask & _ENDED
+            and (self._tls is None or (n == head.whole and not self._tls.more))
         ):
-            self._begun(n, mask)
-            return
-        if left > 0:
-            # The second most common case: a body that nobody looks at, all of it there.
-            if sink is not None:
+            # It begins as answers to this did before.
+            left = head.whole - n
+            if sink is not None and n > head.size:
+                if head.length > self.body_max_bytes:
+                    self._begun(n, mask)
+                    return
+                sink(_view[head.size : n])
+        else:
+            end = _find(_END, 0, n) + 4
+            if end < 4:
                 self._begun(n, mask)
                 return
-            if not self._drop_rest(head, n, left):
-                return
-        elif n == most:
-            self._begun(n, mask)
-            return
-        elif last > start and sink is not None:
-            if last - start > self.body_max_bytes:
+            raw = (_firsts[end] if end <= FIRST_BYTES else _view[:end]).tobytes()
+            head = _heads.get(raw)
+            if head is None:
+                head = self._parsed(raw)
+                if head is None:
+                    return
+            elif head.whole not in NOT_KNOWN and not self.ask.head_only:
+                self.ask.known = head
+            start, last, left = end, n, head.length - n + end
+            if head.length == CHUNKED and (found := one_chunk(_buffer, end, n)):
+                start, last, left = found, n - LAST_CHUNK_BYTES, 0
+                self._chunks = None
+                self._left = -1 - last + start
+            if (
+                left < 0
+                or not head.keep
+                or mask & _ENDED
+                or head.status < 200
+                or self.ask.head_only
+                or (self._tls is not None and (left > 0 or self._tls.more))
+                or (left > 0 and sink is not None)
+                or (left == 0 and n == (FIRST_BYTES if sink is None else READ_BYTES))
+            ):
                 self._begun(n, mask)
                 return
-            sink(_view[start:last])
-        self.first_m = self.done_m = self.poller.now()
+            if left == 0 and sink is not None and last > start:
+                if last - start > self.body_max_bytes:
+                    self._begun(n, mask)
+                    return
+                sink(_view[start:last])
+        # The second most common case: a body that nobody looks at, all of it there.
+        if left and not self._drop_rest(head, n, left):
+            return
+        self.first_m = self.done_m = self.now()
         self.head = head
         self.received_bytes += n + left
         owner = self.owner
         self.owner = self.sink = None
-        self.deadline_m = _NEVER
         self.state = IDLE
         pool = self.pool
         if pool is not None:
@@ -445,7 +456,7 @@ class Connection:
         if self.owner is None:
             self.keeper.idle(self)
             return
-        self.sent_m = now_m = self.poller.now()
+        self.sent_m = now_m = self.now()
         self._begin_waiting(now_m)
         self._start()
         if self._tls is not None or mask & (IN | _ENDED):
@@ -458,7 +469,7 @@ class Connection:
         self.deadline_m = self.whole_m
         if self.first_byte_s is not None:
             self.deadline_m = min(self.whole_m, now_m + self.first_byte_s)
-        if self.slot < 0 or self.slot * SLOT_S > self.deadline_m:
+        if self.looked_at_m > self.deadline_m:
             self.poller.watch(self)
 
     def _look_idle(self) -> None:
@@ -475,7 +486,6 @@ class Connection:
     # ---- sending -------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self.exchanges += 1
         self._sent_bytes = 0
         self.state = SENDING
         self._go_on_sending()
@@ -555,7 +565,7 @@ class Connection:
         if not self.received_bytes:
             self._interims = 0
         if not self.first_m:
-            self.first_m = self.poller.now()
+            self.first_m = self.now()
             self.deadline_m = self.whole_m
         self.received_bytes += n
         if self.state == SENDING:
@@ -701,7 +711,7 @@ class Connection:
             return False
         if dropped == left and head.length <= self.body_max_bytes:
             return True
-        self.first_m = self.poller.now()
+        self.first_m = self.now()
         self.deadline_m = self.whole_m
         self.received_bytes += n
         self.head = head
@@ -762,7 +772,7 @@ class Connection:
                 self._fail("unasked")
                 return
             keep = n < 0
-        self.done_m = self.poller.now()
+        self.done_m = self.now()
         self._finish(keep)
 
     def _ended(self) -> None:
@@ -789,7 +799,7 @@ class Connection:
 
     def _unanswered(self, error: str) -> None:
         """It ended before any byte of an answer: the request may be begun elsewhere."""
-        may = not self.sent or (self.again > 0 and self.exchanges > 1)
+        may = not self.sent or (self.ask.again and self.kept)
         if self.owner is not None and may:
             self._close()
             if self.keeper.again(self, error):
@@ -801,7 +811,7 @@ class Connection:
     def _fail(self, error: str) -> None:
         self.error = error
         self.sent = self.sent or self.sent_elsewhere
-        self.done_m = self.poller.now()
+        self.done_m = self.now()
         self._finish(False)
 
     def _finish(self, keep: bool) -> None:

@@ -83,11 +83,12 @@ class Head:
 
     ``length`` is the body's size in bytes, or :data:`CHUNKED`, or :data:`TO_THE_END`.
     ``raw`` is the head as received, status line and empty line included. ``plain``: it names no
-    other place, sets no cookie, and the body is not encoded. ``note`` is for whoever reads heads
-    to remember what they found in it.
+    other place, sets no cookie, and the body is not encoded. ``size`` of the head in bytes, and
+    ``whole``: with the body; -1 unless it is the head of a final answer of a stated length that
+    leaves the connection open. ``note`` is for whoever reads heads to remember what they found.
     """
 
-    __slots__ = ("keep", "length", "note", "plain", "raw", "status")
+    __slots__ = ("keep", "length", "note", "plain", "raw", "size", "status", "whole")
 
     def __init__(self, status: int, length: int, keep: bool, raw: bytes, plain: bool) -> None:
         self.status = status
@@ -95,6 +96,8 @@ class Head:
         self.keep = keep
         self.raw = raw
         self.plain = plain
+        self.size = len(raw)
+        self.whole = self.size + length if keep and length >= 0 and status >= 200 else -1
         self.note: Any = None
 
     def header(self, name: str) -> str:

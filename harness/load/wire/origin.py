@@ -229,10 +229,8 @@ class Origin:
         new.tried = tried
         new.sent_elsewhere = connection.sent or connection.sent_elsewhere
         owner.connection = new
-        left_again = connection.again - 1 if connection.sent else connection.again
         now_m = self._poller.now()
         new.begin(owner, connection.ask, connection.sink, connection.whole_m, now_m)
-        new.again = left_again
         return True
 
     # ---- opening and closing ---------------------------------------------------------------

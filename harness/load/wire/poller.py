@@ -44,12 +44,12 @@ class Timed(Protocol):
     """What has a deadline.
 
     ``deadline_m`` (monotonic; infinity for none) may be moved later at any time; moved
-    earlier than its slot, :meth:`Poller.watch` must be called again.
-    ``slot`` is the poller's: where in the wheel this is, -1 if nowhere.
+    earlier than ``looked_at_m``, :meth:`Poller.watch` must be called again. That is the
+    poller's: when it looks at the deadline next, infinity if never.
     """
 
     deadline_m: float
-    slot: int
+    looked_at_m: float
 
     def expired(self) -> None: ...
 
@@ -95,7 +95,7 @@ class Poller:
     def watch(self, timed: Timed) -> None:
         """Call ``timed.expired()`` in the hub once its deadline has passed."""
         slot = max(int(timed.deadline_m / SLOT_S) + 1, self._swept + 1)
-        timed.slot = slot
+        timed.looked_at_m = slot * SLOT_S
         self._slots.setdefault(slot, []).append(timed)
 
     def stop(self) -> None:
@@ -142,10 +142,11 @@ class Poller:
             due = [slot for slot in range(self._swept + 1, until + 1) if slot in self._slots]
         self._swept = until
         for slot in due:
+            looked_at_m = slot * SLOT_S
             for timed in self._slots.pop(slot):
-                if timed.slot != slot:
+                if timed.looked_at_m != looked_at_m:
                     continue  # watched anew since, with an earlier deadline
-                timed.slot = -1
+                timed.looked_at_m = _NEVER
                 if timed.deadline_m <= now_m:
                     try:
                         timed.expired()

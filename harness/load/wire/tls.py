@@ -21,8 +21,7 @@ _WRITE_BYTES = 64 * 1024
 _buffer = bytearray(_READ_BYTES)
 _view = memoryview(_buffer)
 #: The first so many bytes, ready, for answers as small as most: a view made anew costs more.
-_FIRSTS = 2 * 1024
-_firsts = tuple(_view[:n] for n in range(_FIRSTS))
+_firsts = {n: _view[:n] for n in range(1, 2 * 1024)}
 
 
 def strict(context: ssl.SSLContext) -> ssl.SSLContext:
@@ -99,13 +98,14 @@ class Tls:
         if not self.more:
             # What _receive does, written out: this is done once per answer.
             received = self._sock.recv_into(_buffer)
-            if 0 < received < _FIRSTS:
+            try:
                 self._in.write(_firsts[received])
-            else:
+            except KeyError:
                 self._take(received)
+        room = len(view)
         while True:
             try:
-                size: int = self._object.read(len(view), view)
+                size: int = self._object.read(room, view)
             except ssl.SSLWantReadError:
                 self._receive()
             except ssl.SSLZeroReturnError:
@@ -117,7 +117,7 @@ class Tls:
                 raise
             else:
                 # A read that was not filled took all there was of the record.
-                if self._in.pending or size == len(view):
+                if size == room or self._in.pending:
                     self.more = True
                 return size
 

@@ -18,16 +18,17 @@ from gevent.pool import Pool
 
 from harness.clock import SystemClock
 from harness.load.resolver import Resolver
-from harness.load.wire.ask import DROP, HASH, IDEMPOTENT, KEEP
+from harness.load.wire.ask import DROP, HASH, IDEMPOTENT, KEEP, Ask
 from harness.load.wire.client import Exchange, HttpClient
-from harness.load.wire.message import ERRORS
+from harness.load.wire.connection import NOT_KNOWN
+from harness.load.wire.message import ERRORS, Head, Malformed, parse_head
 from harness.load.wire.origin import Limits
 from harness.load.wire.poller import Poller
 from harness.load.wire.upload import Body, from_bytes
 from tests.certificate import certificate
 from tests.load.fuzz.hostile import Hostile, Slot
 from tests.load.fuzz.oracle import Allowed, allowed
-from tests.load.fuzz.script import BODY_MAX_BYTES, Asked, Case
+from tests.load.fuzz.script import BODY_MAX_BYTES, Asked, Case, stream
 
 #: A deadline where silence is the likely end, and where it is not.
 SHORT_S, LONG_S = 0.25, 6.0
@@ -115,9 +116,12 @@ class Runner:
         body: bytes | Body = _UPLOAD[: asked.upload_bytes]
         if asked.upload_bytes == 200_000:
             body = self._uploads.setdefault(asked.upload_bytes, from_bytes(bytes(body)))
-        return client.request(
-            asked.method, "/x", deadline_m=deadline_m, body=body, take=_TAKES[asked.take]
-        )
+        head = client.head(asked.method, "/x", length=len(body) if body else None)
+        ask = Ask(asked.method, head, body, take=_TAKES[asked.take])
+        if self.cases % 2:
+            # As if it had been asked before, and answered with this head.
+            ask.known = _known(asked)
+        return client.perform(ask, deadline_m)
 
     def _counts(self, client: HttpClient, slot: Slot) -> str:
         if client.origin.owners():
@@ -133,6 +137,16 @@ class Runner:
         if slot.connections != client.counts.connections:
             return f"{client.counts.connections} connections made, {slot.connections} came"
         return ""
+
+
+def _known(asked: Asked) -> Head | None:
+    """The head that will be said, if it is one that would have been remembered."""
+    said = stream(asked.steps)
+    try:
+        head = parse_head(said[: said.find(b"\r\n\r\n") + 4])
+    except Malformed:
+        return None
+    return head if asked.method != "HEAD" and head.whole not in NOT_KNOWN else None
 
 
 def _wrong(asked: Asked, may: Allowed, exchange: Exchange, slot: Slot, number: int) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -34,32 +34,46 @@ class Scripted:
         self.port = self._listener.getsockname()[1]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
 
     def __enter__(self) -> Scripted:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listener.close()
-        for connection in self._open:
+        # Each thread closes what it reads from: closed by another, its number would be given to the
+        # next connection of the process, and the thread would go on reading from that.
+        self._over.set()
+        for one in [self._listener, *self._open]:
             with suppress(OSError):
-                connection.close()
+                socket.socket.shutdown(one, socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10.0)
+        assert not any(thread.is_alive() for thread in self._threads)
 
     def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self._open.append(connection)
-            script = self.scripts[min(self.connections, len(self.scripts) - 1)]
-            self.connections += 1
-            threading.Thread(target=self._serve, args=(connection, script), daemon=True).start()
+        with self._listener:
+            while True:
+                try:
+                    connection, _ = self._listener.accept()
+                except OSError:
+                    return
+                script = self.scripts[min(self.connections, len(self.scripts) - 1)]
+                self.connections += 1
+                thread = threading.Thread(
+                    target=self._serve, args=(connection, script), daemon=True
+                )
+                self._open.append(connection)
+                self._threads.append(thread)
+                thread.start()
 
     def _serve(self, connection: socket.socket, script: list[Iterable[Step]]) -> None:
-        with suppress(OSError):
+        with suppress(OSError), contextlib.ExitStack() as stack:
+            stack.enter_context(connection)
             if self._wrap is not None:
                 connection = self._wrap(connection)
+                stack.enter_context(connection)
                 self._open.append(connection)
             received = b""
             for number in range(1_000_000):
@@ -69,6 +83,8 @@ class Scripted:
                 for step in answer:
                     if step == STOP:
                         self._listener.shutdown(socket.SHUT_RDWR)
+                    elif isinstance(step, float):
+                        self._over.wait(step)
                     elif not _play(connection, step):
                         return
 
@@ -87,16 +103,14 @@ class Scripted:
             rest += _receive(connection)
         self.requests.append(head + b"\r\n\r\n" + rest[:wanted])
         if self.silent and self.silent in head:
-            time.sleep(30.0)
+            self._over.wait(30.0)
         return rest[wanted:]
 
 
-def _play(connection: socket.socket, step: Step) -> bool:
+def _play(connection: socket.socket, step: bytes | str) -> bool:
     """Do one step; False when the connection is over."""
     if isinstance(step, bytes):
         connection.sendall(step)
-    elif isinstance(step, float):
-        time.sleep(step)
     elif step == RESET:
         linger = b"\1\0\0\0\0\0\0\0"
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -17,9 +17,9 @@ import pytest
 
 from harness.clock import SystemClock
 from harness.load.resolver import Resolver
-from harness.load.wire.ask import DROP, HASH, KEEP
+from harness.load.wire.ask import DROP, HASH, KEEP, Ask
 from harness.load.wire.client import Exchange, HttpClient
-from harness.load.wire.connection import FIRST_BYTES, READ_BYTES
+from harness.load.wire.connection import FIRST_BYTES, READ_BYTES, _nowhere
 from harness.load.wire.message import ERRORS, HEAD_MAX_BYTES
 from harness.load.wire.poller import Poller
 from harness.load.wire.upload import Stock, from_bytes, from_file
@@ -31,6 +31,17 @@ BIG = os.urandom(3_000_000)
 
 def get(client: HttpClient, timeout_s: float = 5.0, method: str = "GET", **options) -> Exchange:
     return client.request(method, "/x", deadline_m=time.monotonic() + timeout_s, **options)
+
+
+def asking(client: HttpClient, take: int = KEEP, method: str = "GET") -> Callable[..., Exchange]:
+    """Sends the same request each time it is called, as one that was declared is."""
+    ask = Ask(method, client.head(method, "/x"), take=take)
+
+    def again(timeout_s: float = 5.0) -> Exchange:
+        return client.perform(ask, time.monotonic() + timeout_s)
+
+    again.ask = ask  # type: ignore[attr-defined]
+    return again
 
 
 SOUND = {
@@ -64,9 +75,9 @@ BODIES = {
 @pytest.mark.parametrize("case", SOUND)
 def test_a_sound_answer_is_read_whole_however_it_comes(client, case: str, take: int) -> None:
     with Scripted([SOUND[case]]) as server:
-        one = client(server.url)
-        for _ in range(2):
-            exchange = get(one, take=take)
+        ask = asking(client(server.url), take)
+        for _ in range(4):
+            exchange = ask()
             assert (exchange.error, exchange.status, exchange.sent) == ("", 200, True)
             body = BODIES.get(case, b"hello")
             assert exchange.body == {KEEP: body, HASH: body[:1024], DROP: b""}[take]
@@ -76,7 +87,7 @@ def test_a_sound_answer_is_read_whole_however_it_comes(client, case: str, take: 
         sent = sum(len(step) for step in SOUND[case] if isinstance(step, bytes))
         assert exchange.received_bytes == sent
         kept_open = CLOSE not in SOUND[case]
-        assert server.connections == (1 if kept_open else 2)
+        assert server.connections == (1 if kept_open else 4)
 
 
 WRONG: dict[str, tuple[list[Step], str]] = {
@@ -136,6 +147,105 @@ def test_every_wrong_answer_ends_in_time_with_its_name(client, case: str, take: 
         assert one.origin.size == 1
 
 
+HELLO, LARGE, NONE = answer(b"hello"), answer(BIG), answer(b"", "304 Not Modified")
+
+
+def as_large_as(most: int) -> bytes:
+    """An answer that fills one look."""
+    return answer(BIG[: most - len(answer(BIG[:most])) + most])
+
+
+#: What an answer like those before it may turn out to be, and how that must end.
+TURNS: dict[str, tuple[bytes, list[Step], str]] = {
+    "just so again": (HELLO, [HELLO], ""),
+    "the last one": (HELLO, [HELLO, CLOSE], ""),
+    "nothing": (HELLO, [CLOSE], "closed"),
+    "silence": (HELLO, [9.0], "timeout"),
+    "half a head, silence": (HELLO, [HELLO[:20], 9.0], "timeout"),
+    "a head, silence": (HELLO, [HELLO[:-5], 9.0], "timeout"),
+    "half a body, silence": (HELLO, [HELLO[:-2], 9.0], "timeout"),
+    "half a body, closed": (HELLO, [HELLO[:-2], CLOSE], "closed"),
+    "half a body, then the rest": (HELLO, [HELLO[:-2], 0.02, HELLO[-2:]], ""),
+    "a longer body": (HELLO, [HELLO + b"!"], "unasked"),
+    "another body": (HELLO, [HELLO[:-5] + b"jello"], ""),
+    "another answer as long": (HELLO, [b"SSH-" + HELLO[4:]], "bad-response"),
+    "another status as long": (HELLO, [HELLO.replace(b"200 OK", b"500 No")], ""),
+    "a shorter one": (HELLO, [answer(b"jell")], ""),
+    "a chunked one": (HELLO, [chunked(b"hello")], ""),
+    "an interim one first": (HELLO, [b"HTTP/1.1 100 Continue\r\n\r\n" + HELLO], ""),
+    "two": (HELLO, [HELLO + HELLO], "unasked"),
+    "no body, and one": (NONE, [NONE + b"hello"], "unasked"),
+    "large again": (LARGE, [LARGE], ""),
+    "large, in two": (LARGE, [LARGE[:FIRST_BYTES], 0.02, LARGE[FIRST_BYTES:]], ""),
+    "half of a large one, closed": (LARGE, [LARGE[:-2], CLOSE], "closed"),
+    "half of a large one, silence": (LARGE, [LARGE[:-2], 9.0], "timeout"),
+    "half a head of a large one, silence": (LARGE, [LARGE[:20], 9.0], "timeout"),
+    "a larger one": (LARGE, [LARGE + b"!"], "unasked"),
+    "as much as one look": (as_large_as(FIRST_BYTES), [as_large_as(FIRST_BYTES) + b"!"], "unasked"),
+    "as much as a look": (as_large_as(READ_BYTES), [as_large_as(READ_BYTES) + b"!"], "unasked"),
+}
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("take", [KEEP, HASH, DROP])
+@pytest.mark.parametrize("case", TURNS)
+def test_an_answer_that_begins_like_those_before_is_read_for_what_it_is(
+    poller: Poller, certificate: Path, case: str, take: int, tls: bool
+) -> None:
+    usual, steps, error = TURNS[case]
+    script = [[usual]] * 3 + [steps, [answer(b"next")]]
+    wrap = wrapper(certificate) if tls else None
+    with Scripted(script, [[answer(b"next")]], wrap=wrap) as server:
+        url = server.url.replace("http:", "https:") if tls else server.url
+        one = HttpClient(url, Resolver(SystemClock()), poller=poller, tls=trusting(certificate))
+        ask = asking(one, take)
+        for _ in range(3):
+            assert ask().error == ""
+            gevent.sleep(0)  # else the next would begin within the event that ended this
+        if case.startswith("as much"):
+            assert ask.ask.known is None
+        else:
+            assert usual.startswith(ask.ask.known.raw)
+        exchange = ask(0.15 if error == "timeout" else 5.0)
+        if case == "nothing":  # it is asked once more
+            assert (exchange.error, server.connections) == ("", 2)
+        else:
+            assert (exchange.error, server.connections) == (error, 1)
+        said = b"".join(step for step in steps if isinstance(step, bytes))
+        if not error and case != "nothing":
+            raw, _, body = said.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").partition(
+                b"\r\n\r\n"
+            )
+            body = b"hello" if b"chunked" in raw else body
+            assert exchange.status == int(raw.split()[1])
+            assert (exchange.size_bytes, exchange.received_bytes) == (len(body), len(said))
+            assert take == DROP or exchange.sha256 == hashlib.sha256(body).hexdigest()
+            assert take != KEEP or exchange.body == body
+        # Nothing of it is taken for the next answer.
+        exchange = ask()
+        assert (exchange.error, exchange.size_bytes) == ("", 4)
+        one.close()
+    assert not any(_nowhere[:FIRST_BYTES])  # what is dropped goes nowhere
+
+
+def test_a_connection_that_ended_with_an_answer_like_those_before_is_not_used_again(client) -> None:
+    with Scripted([[HELLO], [HELLO], [HELLO], [HELLO, CLOSE]], [[answer(b"next")]]) as server:
+        one = client(server.url)
+        ask = asking(one)
+        for _ in range(3):
+            ask()
+        asked = gevent.spawn(ask)
+        gevent.sleep(0)
+        gevent.sleep(0)  # it is on its way
+        while len(server.requests) < 4:
+            time.sleep(0.001)
+        time.sleep(0.1)  # the hub stands still: answer and end are told by one event
+        assert asked.get(timeout=5).body == b"hello"
+        assert one.origin.size == 0
+        assert ask().body == b"next"
+        assert one.counts.reconnects == 0
+
+
 @pytest.mark.parametrize("take", [KEEP, HASH])
 @pytest.mark.parametrize("written", [answer, chunked])
 def test_a_body_larger_than_is_accepted_is_refused_though_it_came_at_one_look(
@@ -152,9 +262,9 @@ def test_an_answer_about_as_large_as_one_look_is_read_whole(client, most: int, t
     head = len(answer(BIG[:most])) - most
     for size in range(most - head - 2, most - head + 3):
         with Scripted([[answer(BIG[:size])]]) as server:
-            one = client(server.url)
-            for _ in range(3):
-                exchange = get(one, take=take)
+            ask = asking(client(server.url), take)
+            for _ in range(5):
+                exchange = ask()
                 assert (exchange.error, exchange.size_bytes) == ("", size)
                 assert take == DROP or exchange.sha256 == hashlib.sha256(BIG[:size]).hexdigest()
             assert server.connections == 1
@@ -174,9 +284,9 @@ def test_a_head_of_the_largest_size_is_read(client) -> None:
 def test_the_answer_to_head_has_no_body(client, length_line: str) -> None:
     raw = f"HTTP/1.1 200 OK\r\n{length_line}\r\n\r\n".encode()
     with Scripted([[raw]]) as server:
-        one = client(server.url)
-        for _ in range(2):
-            exchange = get(one, method="HEAD")
+        ask = asking(client(server.url), method="HEAD")
+        for _ in range(4):
+            exchange = ask()
             assert (exchange.error, exchange.status, exchange.body) == ("", 200, b"")
 
 

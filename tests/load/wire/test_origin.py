@@ -297,7 +297,7 @@ class Timed:
 
     def __init__(self, deadline_m: float) -> None:
         self.deadline_m = deadline_m
-        self.slot = -1
+        self.looked_at_m = float("inf")
         self.ended: list[float] = []
 
     def expired(self) -> None:
