@@ -71,20 +71,27 @@ NOBODY: Served = ("", "")
 
 
 class _Cell:
-    __slots__ = ("below", "latency", "n", "service", "size_bytes")
+    __slots__ = ("at_edge", "latency", "service", "size_bytes", "unmeasured")
 
     def __init__(self, thresholds: int) -> None:
-        self.n = 0
+        #: how many without durations: what was not sent
+        self.unmeasured = 0
         self.size_bytes = 0
         self.latency: histogram.Histogram = {}
         self.service: histogram.Histogram = {}
-        self.below = [0] * thresholds
+        #: by threshold: how many latencies in its own bucket are not above it
+        self.at_edge = [0] * thresholds
+
+    @property
+    def n(self) -> int:
+        return self.unmeasured + histogram.count(self.latency)
 
 
 class _Second:
-    __slots__ = ("cells", "planned")
+    __slots__ = ("cells", "from_t", "planned")
 
-    def __init__(self) -> None:
+    def __init__(self, from_t: float) -> None:
+        self.from_t = from_t
         self.planned = 0
         #: by the number of their key
         self.cells: dict[int, _Cell] = {}
@@ -120,7 +127,12 @@ class Tally:
         self._on_counted = on_counted
         self._pen = pen
         self._thresholds_s = tuple(thresholds_s)
-        self._numbered_thresholds = tuple(enumerate(self._thresholds_s))
+        #: of each threshold its bucket, and of each such bucket its thresholds
+        self._edge_of = [_index_of(s) for s in self._thresholds_s]
+        self._edges = {
+            edge: [i for i, other in enumerate(self._edge_of) if other == edge]
+            for edge in self._edge_of
+        }
         self._names: set[str] = set()
         self._other_names = False
         self._numbers: dict[Key, int] = {}
@@ -161,7 +173,7 @@ class Tally:
         """It was not sent at all: the generator's fault, not the service's."""
         self._sums.not_sent += 1
         key = self.key(op, NOBODY, (NOT_SENT, error))
-        self._cell(self._second_of(planned_t), key).n += 1
+        self._cell(self._second_of(planned_t), key).unmeasured += 1
 
     def done(
         self,
@@ -189,29 +201,26 @@ class Tally:
             self._fold_landings()
 
     def _fold_departures(self) -> None:
-        departures, lateness = self.departures, self._lateness
-        second, from_t, to_t, planned = None, 0.0, 0.0, 0
+        departures, lateness, small = self.departures, self._lateness, _small
+        punctual, from_t, to_t = 0, 1.0, 0.0
         for planned_t, lateness_s in departures:
-            if second is None or not from_t <= planned_t < to_t:
-                if second is not None:
-                    second.planned += planned
-                    planned = 0
-                from_t = float(int(planned_t))
-                second, to_t = self._second_of(planned_t), from_t + 1.0
-            planned += 1
-            if not lateness_s:  # as in a closed loop, where there is no plan to be late for
-                index = 0
-            else:
-                try:
-                    index = _small[int(lateness_s * 4e6)]
-                except IndexError:
-                    index = histogram.index_of(lateness_s * 1e6)
+            if not from_t <= planned_t < to_t:
+                second = self._second_of(planned_t)
+                from_t, to_t = second.from_t, second.from_t + 1.0
+            second.planned += 1
+            if not lateness_s:
+                punctual += 1  # as in a closed loop, where there is no plan to be late for
+                continue
+            try:
+                index = small[int(lateness_s * 4e6)]
+            except IndexError:
+                index = histogram.index_of(lateness_s * 1e6)
             if index in lateness:
                 lateness[index] += 1
             else:
                 lateness[index] = 1
-        if second is not None:
-            second.planned += planned
+        if punctual:
+            lateness[0] = lateness.get(0, 0) + punctual
         n = len(departures)
         departures.clear()
         sums = self._sums
@@ -220,21 +229,25 @@ class Tally:
         sums.in_flight += n
 
     def _fold_landings(self) -> None:
-        landings, thresholds = self.landings, self._numbered_thresholds
-        second, from_t, to_t = None, 0.0, 0.0
+        landings, edges, small = self.landings, self._edges, _small
+        from_t, to_t = 1.0, 0.0
         for planned_t, key, size_bytes, latency_s, service_s in landings:
-            if second is None or not from_t <= planned_t < to_t:
-                from_t = float(int(planned_t))
-                second, to_t = self._second_of(planned_t), from_t + 1.0
-            cell = second.cells.get(key)
+            if not from_t <= planned_t < to_t:
+                second = self._second_of(planned_t)
+                from_t, to_t, find = second.from_t, second.from_t + 1.0, second.cells.get
+            cell = find(key)
             if cell is None:
                 cell = self._cell(second, key)
-            cell.n += 1
             cell.size_bytes += size_bytes
             try:
-                index = _small[int(latency_s * 4e6)]
+                index = small[int(latency_s * 4e6)]
             except IndexError:
                 index = histogram.index_of(latency_s * 1e6)
+            if index in edges:
+                # The bucket of a threshold: which side of it, no bucket tells.
+                for i in edges[index]:
+                    if latency_s <= self._thresholds_s[i]:
+                        cell.at_edge[i] += 1
             counts = cell.latency
             if index in counts:
                 counts[index] += 1
@@ -242,7 +255,7 @@ class Tally:
                 counts[index] = 1
             if service_s is not latency_s:
                 try:
-                    index = _small[int(service_s * 4e6)]
+                    index = small[int(service_s * 4e6)]
                 except IndexError:
                     index = histogram.index_of(service_s * 1e6)
             counts = cell.service
@@ -250,9 +263,6 @@ class Tally:
                 counts[index] += 1
             else:
                 counts[index] = 1
-            for i, threshold_s in thresholds:
-                if latency_s <= threshold_s:
-                    cell.below[i] += 1
         self._sums.in_flight -= len(landings)
         landings.clear()
 
@@ -260,7 +270,7 @@ class Tally:
         t = int(planned_t)
         second = self._seconds.get(t)
         if second is None:
-            second = self._seconds[t] = _Second()
+            second = self._seconds[t] = _Second(float(t))
         return second
 
     def _cell(self, second: _Second, key: int) -> _Cell:
@@ -351,8 +361,25 @@ class Tally:
             "bytes": cell.size_bytes,
             "latency": histogram.to_json(cell.latency),
             "service": histogram.to_json(cell.service),
-            "below": {str(s): n for s, n in zip(self._thresholds_s, cell.below, strict=True)},
+            "below": self._below(cell),
         }
+
+    def _below(self, cell: _Cell) -> dict[str, int]:
+        """Of each threshold, how many latencies are not above it: exact, whatever the buckets."""
+        return {
+            str(threshold_s): at_edge + sum(n for i, n in cell.latency.items() if i < edge)
+            for threshold_s, edge, at_edge in zip(
+                self._thresholds_s, self._edge_of, cell.at_edge, strict=True
+            )
+        }
+
+
+def _index_of(seconds: float) -> int:
+    """The bucket of a duration, found as that of each latency is: to the last bit."""
+    try:
+        return _small[int(seconds * 4e6)]
+    except IndexError:
+        return histogram.index_of(seconds * 1e6)
 
 
 def _view(key: Key, cell: _Cell) -> CellView:

@@ -107,6 +107,21 @@ def test_the_share_below_a_threshold_is_exact(threshold_s: float) -> None:
     assert cell["n"] == len(near)
 
 
+def test_the_share_below_any_threshold_is_exact_at_the_edges_of_buckets_too() -> None:
+    source = random.Random(9)
+    edges_s = [
+        low_us / 1e6 for low_us in (65_536.0, 131_072.0)
+    ]  # where another way to count begins
+    edges_s += [histogram.bounds_us(source.randrange(600, 3000)).low / 1e6 for _ in range(60)]
+    for edge_s in edges_s + [math.exp(source.uniform(math.log(5e-5), 4.0)) for _ in range(60)]:
+        # Several in one bucket, and one in the next.
+        thresholds_s = [math.nextafter(edge_s, 0.0), edge_s, edge_s * 1.0005, edge_s * 1.02]
+        near_s = [t for s in thresholds_s for t in (math.nextafter(s, 0), s, math.nextafter(s, 99))]
+        near_s += [edge_s * source.uniform(0.9, 1.1) for _ in range(30)] + [edge_s / 9, edge_s * 9]
+        (cell,) = counted(near_s, thresholds_s).cells()
+        assert cell["below"] == {str(t): sum(s <= t for s in near_s) for t in thresholds_s}
+
+
 @pytest.mark.parametrize("parts", [2, 3, 7])
 def test_parts_put_together_are_the_whole_to_the_last_count(parts: int) -> None:
     source = random.Random(8)
