@@ -69,6 +69,8 @@ _starts_with, _find = _buffer.startswith, _buffer.find
 #: Never written to: with MSG_TRUNC the kernel takes only its length.
 _nowhere = memoryview(mmap.mmap(-1, DROP_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 _heads: dict[bytes, Head] = {}
+#: Likewise small chunked answers, whose length is not in their head.
+_answers: dict[bytes, Head] = {}
 
 #: Within a machine there is nothing to be paced: where BBR is the system's way, it would set a
 #: timer for every piece of an upload, which costs more than the sending.
@@ -343,7 +345,7 @@ class Connection:
         if (
             head is not None
             and (n == head.whole or (sink is None and head.size <= n < head.whole))
-            and _starts_with(head.raw)
+            and _starts_with(head.begins)
             and not mask & _ENDED
             and (self._tls is None or (n == head.whole and not self._tls.more))
         ):
@@ -372,6 +374,8 @@ class Connection:
                 start, last, left = found, n - LAST_CHUNK_BYTES, 0
                 self._chunks = None
                 self._left = -1 - last + start
+                if sink is None and n < FIRST_BYTES:
+                    self.ask.known = self._alike(head, n, last - start)
             if (
                 left < 0
                 or not head.keep
@@ -494,7 +498,7 @@ class Connection:
         """Send until all is gone or the socket takes no more (then an event says when it does)."""
         head, body = self.ask.head, self.ask.body
         size = len(head)
-        whole = size + (len(body) if body else 0)
+        whole = size + len(body) if body is not None else size
         try:
             if body.__class__ is Body and self._sent_bytes == size and self._tls is None:
                 # Most often the kernel takes a file in one piece.
@@ -545,6 +549,16 @@ class Connection:
             _heads.clear()
         _heads[raw] = head
         return head
+
+    def _alike(self, head: Head, n: int, body_bytes: int) -> Head | None:
+        """What stands for the chunked answer of ``n`` bytes, if there was one like it before."""
+        whole = _firsts[n].tobytes()
+        found = _answers.get(whole)
+        if found is None:
+            if len(_answers) >= HEADS_MAX:
+                _answers.clear()
+            _answers[whole] = head.of_this_answer(whole, body_bytes)
+        return found if found is not None and found.whole > 0 else None
 
     def _begun(self, n: int, mask: int) -> None:
         """``n`` bytes of an answer lie at the start of the buffer, and it is not simply whole."""

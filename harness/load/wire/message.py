@@ -85,10 +85,11 @@ class Head:
     ``raw`` is the head as received, status line and empty line included. ``plain``: it names no
     other place, sets no cookie, and the body is not encoded. ``size`` of the head in bytes, and
     ``whole``: with the body; -1 unless it is the head of a final answer of a stated length that
-    leaves the connection open. ``note`` is for whoever reads heads to remember what they found.
+    leaves the connection open. ``begins``: what such an answer begins with. ``note`` is for
+    whoever reads heads to remember what they found.
     """
 
-    __slots__ = ("keep", "length", "note", "plain", "raw", "size", "status", "whole")
+    __slots__ = ("begins", "keep", "length", "note", "plain", "raw", "size", "status", "whole")
 
     def __init__(self, status: int, length: int, keep: bool, raw: bytes, plain: bool) -> None:
         self.status = status
@@ -96,9 +97,18 @@ class Head:
         self.keep = keep
         self.raw = raw
         self.plain = plain
+        self.begins = raw
         self.size = len(raw)
         self.whole = self.size + length if keep and length >= 0 and status >= 200 else -1
         self.note: Any = None
+
+    def of_this_answer(self, answer: bytes, body_bytes: int) -> Head:
+        """The head of just this chunked answer, as if the length of its body was stated."""
+        head = Head(self.status, body_bytes, self.keep, self.raw, self.plain)
+        head.begins = answer
+        if head.whole >= 0:
+            head.size = head.whole = len(answer)
+        return head
 
     def header(self, name: str) -> str:
         """Value of the header ``name`` (lower case), the last if several, or ``""``."""

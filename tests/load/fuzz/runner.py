@@ -20,8 +20,16 @@ from harness.clock import SystemClock
 from harness.load.resolver import Resolver
 from harness.load.wire.ask import DROP, HASH, IDEMPOTENT, KEEP, Ask
 from harness.load.wire.client import Exchange, HttpClient
-from harness.load.wire.connection import NOT_KNOWN
-from harness.load.wire.message import ERRORS, Head, Malformed, parse_head
+from harness.load.wire.connection import FIRST_BYTES, NOT_KNOWN
+from harness.load.wire.message import (
+    CHUNKED,
+    ERRORS,
+    LAST_CHUNK_BYTES,
+    Head,
+    Malformed,
+    one_chunk,
+    parse_head,
+)
 from harness.load.wire.origin import Limits
 from harness.load.wire.poller import Poller
 from harness.load.wire.upload import Body, from_bytes
@@ -142,10 +150,14 @@ class Runner:
 def _known(asked: Asked) -> Head | None:
     """The head that will be said, if it is one that would have been remembered."""
     said = stream(asked.steps)
+    end = said.find(b"\r\n\r\n") + 4
     try:
-        head = parse_head(said[: said.find(b"\r\n\r\n") + 4])
+        head = parse_head(said[:end])
     except Malformed:
         return None
+    if head.length == CHUNKED and asked.take == "drop" and len(said) < FIRST_BYTES:
+        start = one_chunk(bytearray(said), end, len(said))
+        head = head.of_this_answer(said, len(said) - LAST_CHUNK_BYTES - start) if start else head
     return head if asked.method != "HEAD" and head.whole not in NOT_KNOWN else None
 
 
