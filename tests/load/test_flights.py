@@ -205,7 +205,7 @@ def test_a_generator_that_is_late_goes_on_reading_answers() -> None:
             server needs for what was sent two rounds ago, so that its answers are there."""
             time.sleep(0.001)
             sent = next(taken_off) - 2 * BURST_MAX
-            while len(server.requests) < sent and time.monotonic() < give_up_m:
+            while len(server.answered) < sent and time.monotonic() < give_up_m:
                 time.sleep(0.0005)
 
         pen, end = run(

@@ -26,6 +26,8 @@ class Scripted:
     ) -> None:
         self.scripts = scripts
         self.requests: list[bytes] = []
+        #: which answer of its script each of them was given, once it was
+        self.answered: list[int] = []
         self.connections = 0
         #: requests with this in their head are never answered
         self.silent = b""
@@ -87,6 +89,7 @@ class Scripted:
                         self._over.wait(step)
                     elif not _play(connection, step):
                         return
+                self.answered.append(number)
 
     def _request(self, connection: socket.socket, received: bytes, *, head_only: bool) -> bytes:
         """Read one request; returns what came after it."""
