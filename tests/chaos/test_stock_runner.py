@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,6 +140,14 @@ class Runner:
         lines = (self.run_dir / HISTORY_NAME).read_text().splitlines()
         events = [json.loads(line) for line in lines]
         return any(e["kind"] == "fault.made" and e["fault"] == fault for e in events)
+
+
+@pytest.fixture(autouse=True)
+def hears_hangups() -> Iterator[None]:
+    """Also where the tests were started deaf to them, by nohup: children would be so too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="module")
