@@ -374,7 +374,7 @@ class Connection:
                 start, last, left = found, n - LAST_CHUNK_BYTES, 0
                 self._chunks = None
                 self._left = -1 - last + start
-                if sink is None and n < FIRST_BYTES:
+                if sink is None and n < FIRST_BYTES and not self.ask.head_only:
                     self.ask.known = self._alike(head, n, last - start)
             if (
                 left < 0

@@ -302,6 +302,12 @@ def test_the_answer_to_head_has_no_body(client, length_line: str) -> None:
             assert (exchange.error, exchange.status, exchange.body) == ("", 200, b"")
 
 
+def test_an_answer_to_head_with_a_body_is_wrong_however_often_it_comes(client) -> None:
+    with Scripted([[WIKI]]) as server:
+        ask = asking(client(server.url), DROP, "HEAD")
+        assert [ask().error for _ in range(4)] == ["unasked"] * 4
+
+
 def test_a_304_has_no_body_whatever_length_it_states(client) -> None:
     with Scripted([[b"HTTP/1.1 304 Not Modified\r\nContent-Length: 500\r\n\r\n"]]) as server:
         one = client(server.url)
