@@ -17,6 +17,7 @@ import random
 import time
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from itertools import accumulate, repeat
 from typing import Any, Protocol
 
@@ -329,7 +330,7 @@ class Engine:
             folder.stop()
             folder.close()
             if self.left:
-                self._flush()
+                self._tally.flush(self._cpu)
             else:
                 self._tally.end(
                     unfinished=unfinished,
@@ -503,10 +504,10 @@ class Engine:
     def _flush_often(self) -> None:
         while True:
             gevent.sleep(FLUSH_S - self._clock.wall_s() % FLUSH_S)
-            self._flush()
-
-    def _flush(self) -> None:
-        self._tally.flush(**self._cpu())
+            with closing(self._tally.flushing(self._cpu)) as lines:
+                for _ in lines:
+                    # What fell due meanwhile is sent and what came is read before it goes on.
+                    gevent.sleep(0)
 
     def _cpu(self) -> dict[str, float]:
         """Processor seconds of this process since the last line that told them."""

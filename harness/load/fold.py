@@ -8,7 +8,9 @@ page, tables, CSV and reports to a master show the same as if it had been.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import islice
 
 from locust.stats import RequestStats, StatsEntry, StatsError, bucket_response_time
 
@@ -20,6 +22,8 @@ from harness.load.tally import CellView
 KEEP_SECONDS = 120
 #: Points of its charts; it adds one every 5 s and takes none away.
 KEEP_POINTS = 1000
+#: Its entries that are looked through with each cell.
+ENTRIES_AT_ONCE = 8
 
 
 class Fold:
@@ -27,28 +31,36 @@ class Fold:
 
     def __init__(self, stats: RequestStats) -> None:
         self._stats = stats
+        #: entries whose old numbers are still to be forgotten this time round
+        self._turn: Iterator[StatsEntry] = iter(())
         #: Locust's statistics go by name and method; an operation has one.
         self.methods: dict[str, str] = {}
 
-    def add(self, second: int, cells: Iterable[CellView]) -> None:
-        """Cells of one second of planned arrivals, as they were counted since the last time."""
-        for cell in cells:
-            if cell.outcome == NOT_SENT:
-                continue
+    def add(self, second: int, cell: CellView) -> None:
+        """A cell of one second of planned arrivals, as it was counted since the last time."""
+        if cell.outcome != NOT_SENT:
             method = self.methods.get(cell.op, "-")
             response_times, total_ms, low_ms, high_ms = _in_ms(cell.latency)
             for entry in (self._stats.total, self._stats.entries[cell.op, method]):
                 _log(entry, second, cell, response_times, total_ms, low_ms, high_ms)
             if cell.outcome != OK:
                 self._error(method, cell)
+        self.forget_old()
 
     def forget_old(self) -> None:
-        """Keep the numbers per second that Locust looks at; they would grow for ever."""
+        """Keep the numbers per second that Locust looks at; they would grow for ever.
+
+        Of a few entries at a time, each in its turn: all of thousands would take too long.
+        """
+        entries = list(islice(self._turn, ENTRIES_AT_ONCE))
+        if not entries:
+            self._turn = iter([self._stats.total, *self._stats.entries.values()])
         oldest = int(time.time()) - KEEP_SECONDS
-        for entry in (self._stats.total, *self._stats.entries.values()):
+        for entry in entries:
             for numbers in (entry.num_reqs_per_sec, entry.num_fail_per_sec):
-                for second in [s for s in numbers if s < oldest]:
-                    del numbers[second]
+                if len(numbers) > KEEP_SECONDS:
+                    for second in [s for s in numbers if s < oldest]:
+                        del numbers[second]
         points = self._stats.history
         if len(points) > KEEP_POINTS:
             # The whole run stays to be seen: of the older half every second point goes.
@@ -71,14 +83,20 @@ def _in_ms(latency: Mapping[int, int]) -> tuple[dict[int, int], float, float, fl
     total_ms = 0.0
     low_ms, high_ms = float("inf"), 0.0
     for index, n in latency.items():
-        low_us, high_us = histogram.bounds_us(index)
-        middle_ms = (low_us + high_us) / 2000
-        key = bucket_response_time(middle_ms)
+        middle_ms, key = _of_bucket(index)
         rounded[key] = rounded.get(key, 0) + n
         total_ms += middle_ms * n
         low_ms = min(low_ms, middle_ms)
         high_ms = max(high_ms, middle_ms)
     return rounded, total_ms, low_ms, high_ms
+
+
+@cache
+def _of_bucket(index: int) -> tuple[float, int]:
+    """The middle of a bucket in ms, and what Locust rounds it to. There are a few thousand."""
+    low_us, high_us = histogram.bounds_us(index)
+    middle_ms = (low_us + high_us) / 2000
+    return middle_ms, bucket_response_time(middle_ms)
 
 
 def _log(

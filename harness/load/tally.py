@@ -9,7 +9,7 @@ planned when it falls due (before it is sent), and the file is closed by a line 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -43,6 +43,11 @@ NAMES_MAX = 2000
 OTHER_NAMES = "(other)"
 #: Likewise all there is of operation, region, zone and error; those beyond have no region.
 KEYS_MAX = 20_000
+
+#: A line is written once it holds so many figures: some tenths of a millisecond of work.
+LINE_FIGURES = 300
+#: What a cell holds beside its durations.
+_CELL_FIGURES = 8
 
 #: Durations that most are, in quarters of a microsecond: their buckets are looked up in a third of
 #: the time it takes to compute them.
@@ -114,10 +119,10 @@ class Tally:
         self,
         pen: Pen,
         thresholds_s: Sequence[float],
-        on_counted: Callable[[int, list[CellView]], None] = lambda second, cells: None,
+        on_counted: Callable[[int, CellView], None] = lambda second, cell: None,
         sums: TallySums | None = None,
     ) -> None:
-        """``on_counted`` is told at each flush what was counted of each second; ``sums`` are
+        """``on_counted`` is told at each flush what was counted, of which second; ``sums`` are
         those of a tally that this one goes on with."""
         #: what took off and has not been counted: planned instant, lateness; for :meth:`took_off`
         self.departures: list[tuple[float, float]] = []
@@ -306,22 +311,51 @@ class Tally:
         self._sums.sent -= 1
         self.not_sent(planned_t, op, error)
 
-    def flush(self, **about: Any) -> None:
-        """Write what was counted since the last flush as one line."""
+    def flush(self, about: Callable[[], Mapping[str, Any]] = dict) -> None:
+        """Write what was counted since the last flush; ``about``: what else each line tells."""
+        for _ in self.flushing(about):
+            pass
+
+    def flushing(self, about: Callable[[], Mapping[str, Any]] = dict) -> Iterator[None]:
+        """The same a line at a time, for those who have other things to do in between.
+
+        To be closed by whoever does not go on to the end: that writes the rest.
+        """
         self.fold()
         seconds, self._seconds = self._seconds, {}
         lateness, self._lateness = self._lateness, {}
-        for second, counted in seconds.items():
-            self._on_counted(
-                second, [_view(self._keys[n], cell) for n, cell in counted.cells.items()]
-            )
-        self._pen.write(
-            "tally",
-            seconds={str(t): self._second_json(s) for t, s in sorted(seconds.items())},
-            lateness=histogram.to_json(lateness),
-            in_flight=self._sums.in_flight,
-            **about,
-        )
+        lines = self._lines(seconds, lateness, self._sums.in_flight)
+        try:
+            for line in lines:
+                self._pen.write("tally", **line, **about())
+                yield
+        finally:
+            for line in lines:
+                self._pen.write("tally", **line, **about())
+
+    def _lines(
+        self, seconds: Mapping[int, _Second], lateness: histogram.Histogram, in_flight: int
+    ) -> Iterator[dict[str, Any]]:
+        """What was counted, as lines of some size; the first tells what fell due."""
+        line = {
+            "seconds": {
+                str(t): {"planned": second.planned, "cells": []}
+                for t, second in sorted(seconds.items())
+            },
+            "lateness": histogram.to_json(lateness),
+            "in_flight": in_flight,
+        }
+        figures = len(lateness)
+        for t, second in sorted(seconds.items()):
+            for key, cell in sorted((self._keys[n], cell) for n, cell in second.cells.items()):
+                if figures >= LINE_FIGURES:
+                    yield line
+                    figures, line = 0, {"seconds": {}, "lateness": {}, "in_flight": in_flight}
+                of_second = line["seconds"].setdefault(str(t), {"planned": 0, "cells": []})
+                of_second["cells"].append(self._cell_json(key, cell))
+                figures += len(cell.latency) + len(cell.service) + _CELL_FIGURES
+                self._on_counted(t, _view(key, cell))
+        yield line
 
     def end(self, *, unfinished: int = 0, **about: Any) -> None:
         """Write what is left and ``tally.end`` with the sums, and close the file.
@@ -341,13 +375,6 @@ class Tally:
             **about,
         )
         self._pen.close()
-
-    def _second_json(self, second: _Second) -> dict[str, Any]:
-        cells = sorted((self._keys[number], cell) for number, cell in second.cells.items())
-        return {
-            "planned": second.planned,
-            "cells": [self._cell_json(key, cell) for key, cell in cells],
-        }
 
     def _cell_json(self, key: Key, cell: _Cell) -> dict[str, Any]:
         op, (region, zone), (outcome, error) = key

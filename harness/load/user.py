@@ -351,12 +351,13 @@ class _Telling:
         self.has_listeners = len(self._event._handlers) > 1
         self.fold = Fold(environment.stats)
 
-    def counted(self, second: int, cells: list[CellView]) -> None:
-        if not self.has_listeners:
-            self.fold.add(second, cells)
-        self.fold.forget_old()
+    def counted(self, second: int, cell: CellView) -> None:
+        if self.has_listeners:
+            self.fold.forget_old()
+        else:
+            self.fold.add(second, cell)
 
-    def passed(self, second: int, cells: list[CellView]) -> None:
+    def passed(self, second: int, cell: CellView) -> None:
         """The requests themselves were told; that their numbers stay bounded is still to do."""
         self.fold.forget_old()
 

@@ -37,11 +37,7 @@ def main() -> None:
     stats = RequestStats()
     fold = Fold(stats)
 
-    def told(second: int, cells: list) -> None:
-        fold.add(second, cells)
-        fold.forget_old()
-
-    tally = Tally(NoPen(), [0.2, 1.0], told)
+    tally = Tally(NoPen(), [0.2, 1.0], fold.add)
     runner = SimpleNamespace(stats=stats, user_count=1)
 
     def second() -> None:

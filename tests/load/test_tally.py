@@ -163,3 +163,78 @@ def test_a_lost_object_is_forgotten_but_never_all_of_them():
     for _ in range(5):
         objects.forget(objects.popular())
     assert len(objects) == KEEP_AT_LEAST
+
+
+def many(tally: Tally, n: int) -> None:
+    """Counts of ``n`` operations over two seconds, each with hundreds of durations."""
+    for i in range(n):
+        for ms in range(1, 200):
+            t = 5.0 + i % 2
+            tally.took_off(t, ms / 1e5)
+            tally.done(t, f"op{i}", *OK[1:], 10, ms / 1e3, ms / 1e3)
+
+
+def added_up(lines: list[dict]) -> dict:
+    """All that tally lines tell, whichever of them tells it."""
+    found: dict = {"planned": {}, "cells": {}, "late": {}}
+    for line in lines:
+        for t, second in line["seconds"].items():
+            found["planned"][t] = found["planned"].get(t, 0) + second["planned"]
+            for cell in second["cells"]:
+                key = (t, cell["op"])
+                assert key not in found["cells"]
+                found["cells"][key] = cell
+        found["late"].update(line["lateness"])
+    return found
+
+
+def test_much_is_written_in_pieces_that_add_up_to_the_whole():
+    whole, pieces = Lines(), Lines()
+    of_one, of_many = Tally(whole, [0.2]), Tally(pieces, [0.2])
+    many(of_one, 9)
+    many(of_many, 9)
+    of_one.flush()
+    turns = 0
+    for _ in of_many.flushing():
+        turns += 1
+        # What is counted in between is not of this flush.
+        of_many.took_off(6.5, 0.0)
+    assert added_up(pieces.lines) == added_up(whole.lines)
+    assert len(added_up(whole.lines)["cells"]) == 9
+    assert turns == len(pieces.lines) >= 9
+    # What fell due is told first: a reader never knows of more outcomes than arrivals.
+    assert [sum(s["planned"] for s in line["seconds"].values()) for line in pieces.lines] == [
+        9 * 199,
+        *[0] * (turns - 1),
+    ]
+    of_many.flush()
+    assert pieces.lines[-1]["seconds"]["6"]["planned"] == turns
+    for line in pieces.lines:
+        cells = [cell for second in line["seconds"].values() for cell in second["cells"]]
+        assert sum(len(cell["latency"]) for cell in cells) <= 2 * 199
+
+
+@pytest.mark.parametrize("after", [0, 1, 4])
+def test_a_flush_that_is_given_up_writes_the_rest_at_once(after):
+    pen, whole = Lines(), Lines()
+    tally, other = Tally(pen, [0.2]), Tally(whole, [0.2])
+    many(tally, 9)
+    many(other, 9)
+    other.flush()
+    turns = tally.flushing()
+    for _ in range(after):
+        next(turns)
+    turns.close()
+    tally.end()
+    written = [line for line in pen.lines if line["kind"] == "tally"]
+    assert added_up(written) == added_up(whole.lines)
+
+
+def test_each_line_tells_what_it_is_asked_to():
+    pen = Lines()
+    tally = Tally(pen, [0.2])
+    many(tally, 5)
+    spent = iter(range(100))
+    tally.flush(lambda: {"cpu_s": next(spent)})
+    assert [line["cpu_s"] for line in pen.lines] == list(range(len(pen.lines)))
+    assert len(pen.lines) > 1
