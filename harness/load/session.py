@@ -30,7 +30,7 @@ from geventhttpclient.header import Headers
 from geventhttpclient.response import HTTPConnectionClosed
 from geventhttpclient.useragent import ConnectionError as AgentError
 from geventhttpclient.useragent import RetriesExceeded
-from locust import User
+from locust import User, events
 from locust.contrib.fasthttp import (
     FAILURE_EXCEPTIONS,
     FastRequest,
@@ -44,6 +44,7 @@ from locust.exception import LocustError, StopTest
 from locust.user.users import RestMixin
 
 from harness.clock import SystemClock
+from harness.load.fold import batch
 from harness.load.resolver import Resolver
 from harness.load.settings import from_environment
 from harness.load.wire.ask import IDEMPOTENT, Ask
@@ -65,6 +66,9 @@ _HEADS_MAX = 1024
 DECODED_MAX_BYTES = 256 * 1024 * 1024
 _BYTES = "application/octet-stream"
 _ENCODINGS = "gzip, deflate, br"
+
+
+events.init.add_listener(batch)
 
 
 class Shared:

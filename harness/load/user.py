@@ -44,7 +44,7 @@ from harness.load.distributed import begin_fleet, follow, lead
 from harness.load.engine import Engine, Takeoff, Traffic
 from harness.load.fleet import Fleet
 from harness.load.flights import DeclaredFlight, Flight, NothingToSend, StepsFlight
-from harness.load.fold import Fold
+from harness.load.fold import Fold, batch
 from harness.load.ledger import Ledger
 from harness.load.marks import Marks
 from harness.load.member import MakePen, Member
@@ -382,6 +382,9 @@ def _add_options(parser: LocustArgumentParser) -> None:
             group.add_argument(flag, action="store_true", help=help_text)
         else:
             group.add_argument(flag, default="", help=help_text)
+
+
+events.init.add_listener(batch)
 
 
 @events.init.add_listener
