@@ -36,6 +36,8 @@ class Job:
     #: of a closed model that paces itself: tasks per second and user
     per_user: float = 0.0
     arrivals: str = "poisson"
+    #: a connection is kept for the whole run, as those of the other programs are
+    keeps: bool = True
 
     @property
     def body(self) -> Path:
@@ -115,8 +117,7 @@ class Declared:
                     "ARRIVALS": job.arrivals,
                     "DURATION": str(job.duration_s) if job.rate else "",
                     "HARNESS_RUN_DIR": str(job.folder),
-                    # A closed one keeps its connections, as the others do.
-                    "HARNESS_CONNECTION_AGE": "" if job.rate else "3600",
+                    "HARNESS_CONNECTION_AGE": "3600" if job.keeps else "",
                 },
             )
         ]

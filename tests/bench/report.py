@@ -203,7 +203,20 @@ def _open(results: Results) -> str:
         + _table((*head, "p50 ms", "p99 ms"), rows)
         + "\n*Late* is how long after its planned instant a request left; latency runs from the "
         "planned instant, so it holds that too. Above 2,000/s a process wakes up twice a "
-        "millisecond and sends what is due: waking up for each would cost more than sending."
+        "millisecond and sends what is due: waking up for each would cost more than sending.\n"
+        + _pacer(results, "open")
+    )
+
+
+def _pacer(results: Results, scenario: str) -> str:
+    """What the machine made a process late that only kept a pace, around these runs."""
+    seen = results.get("pacer_ms", {}).get(scenario)
+    if not seen:
+        return ""
+    return (
+        "\nBefore and after it, on the same core, a process that sends nothing, wakes up as often "
+        f"and is busy for half of the time was late by {_value(_spread(seen, 'p99'))} ms at p99 and "
+        f"{max(s['max'] for s in seen):.1f} ms at most: so much is the machine's own.\n"
     )
 
 
@@ -232,8 +245,9 @@ def _pace(results: Results) -> str:
             "\nThe engine's latencies run from the planned instants, on a grid of half a "
             "millisecond: half a grid of its p50 is waiting for the next wake-up. hey counts from "
             "when it sends, on "
-            "100 connections that each keep a tick of their own."
+            "100 connections that each keep a tick of their own.\n"
         )
+        + _pacer(results, "pace")
     )
 
 
@@ -264,8 +278,8 @@ def _freeze(results: Results) -> str:
         "2,000/s of GET 200 B, evenly spaced, while the worker is stopped for 1 s in every 10 s. "
         "The truth is computed from the instants at which it was stopped and went on, and the "
         "planned instants: what falls into a stall waits for its end. The queue that the target "
-        "then works off is left out of it. In brackets, what was reported over the truth of that "
-        "run.\n\n"
+        "then works off is left out of it; so that it is short, all keep their connections. In "
+        "brackets, what was reported over the truth of that run.\n\n"
         + _table(("ms", *quantiles, "reached the target"), rows)
         + "\nWho waits for an answer before asking again sends nothing during a stall, and so "
         "measures almost nothing of it. Locust rounds what it reports to two digits."

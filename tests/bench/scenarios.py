@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.load.arrivals import EVEN, Schedule
 from harness.plan.rates import constant
-from tests.bench import truth
+from tests.bench import pacer, truth
 from tests.bench.contestants import OURS, STOCK, Contestant, Job
 from tests.bench.runs import BenchError, Sample, measure
 from tests.bench.target import CONNECTIONS_MAX, Nginx
@@ -46,6 +46,7 @@ class Lengths:
     freeze_s: float = 40.0
     still_s: float = 20.0
     many_s: float = 5.0
+    pacer_s: float = 5.0
 
 
 FULL = Lengths()
@@ -59,6 +60,7 @@ QUICK = Lengths(
     freeze_s=12.0,
     still_s=4.0,
     many_s=3.0,
+    pacer_s=2.0,
 )
 
 
@@ -104,22 +106,27 @@ class Bench:
 
     def open_mix(self) -> None:
         """10,000/s of the mix from one process."""
-        job = self._job("mix", self.lengths.open_s, rate=OPEN_RATE)
+        job = self._job("mix", self.lengths.open_s, rate=OPEN_RATE, keeps=False)
+        self._pacer("open")
         for contestant in (ENGINE, *self._present("vegeta", "k6")):
             self._one("open", job, contestant, window_s=self.lengths.open_s - 4)
+            self._pacer("open")
 
     def two_workers(self) -> None:
         """40,000/s of the mix from two processes, on the target's cores too."""
-        job = self._job("mix", self.lengths.workers_s, rate=TWO_WORKERS_RATE, workers=2)
+        job = self._job(
+            "mix", self.lengths.workers_s, rate=TWO_WORKERS_RATE, workers=2, keeps=False
+        )
         window_s = self.lengths.workers_s - 3
         self._one("two_workers", job, ENGINE, window_s=window_s, cores=self._both)
 
     def pace(self) -> None:
         """Latencies at 10,000/s of small requests."""
         found: dict[str, Any] = self.results.setdefault("pace", {})
-        job = self._job("small", self.lengths.pace_s, rate=OPEN_RATE, arrivals=EVEN)
+        job = self._job("small", self.lengths.pace_s, rate=OPEN_RATE, arrivals=EVEN, keeps=False)
         able = [c for c in (ENGINE, *self._present("hey", "wrk2", "vegeta", "k6")) if c.can(job)]
         for number in range(self.lengths.rounds):
+            self._pacer("pace")
             for contestant in _turned(able, number):
                 sample = self._run(contestant, self._job_again(job), window_s=job.duration_s - 2)
                 if sample is not None:
@@ -129,6 +136,8 @@ class Bench:
     def freeze(self) -> None:
         """2,000/s at a target that stands still one second in ten, and one that does not."""
         lengths = self.lengths
+        # Connections are kept: those it would have to take anew after every stall, two thousand of
+        # them, would be most of the queue that the truth leaves out.
         even = {"rate": FREEZE_RATE, "arrivals": EVEN}
         still = self._job("small", lengths.still_s, **even)
         self._one("still", still, ENGINE, window_s=lengths.still_s - 2)
@@ -159,6 +168,11 @@ class Bench:
         self._one("many", job, STOCK[0], is_ready=lambda c: c.requests >= 2 * MANY_STOCK, **how)
 
     # ---- how --------------------------------------------------------------------------------
+
+    def _pacer(self, scenario: str) -> None:
+        """See how late this machine makes who sends nothing at all."""
+        late_ms = pacer.on(self._generator, self.lengths.pacer_s)
+        self.results.setdefault("pacer_ms", {}).setdefault(scenario, []).append(late_ms)
 
     def _frozen(self, contestant: Contestant, job: Job, p50_ms: float) -> None:
         times_s = [
