@@ -279,6 +279,9 @@ class _Way:
             return outcome, measured, f"delivered late: {said}"
         lost = self._lost(receiver, arrived)
         if lost:
+            unclear = alerts.unreadable(receiver, *span)
+            if unclear:
+                return Outcome.UNKNOWN, measured, f"{said}; but {lost}, unless: {unclear}"
             return Outcome.FAIL, measured, f"{said}; but {lost}"
         if len(self.taken) > 1 and any(d.known_by == "title" for d in arrived):
             doubt = f"whether all {len(self.taken)} of them did cannot be told from their titles"

@@ -256,6 +256,10 @@ def _judge(
     if way.missing:
         because = "; ".join(step.because for step in (*way.missing, *way.unseen))
         waited = way.until_t - way.from_high
+        if waited < within_s:
+            # It may still have come in time: the hold was cut short.
+            because += f"; watched for only {waited:.1f} s"
+            return Finding(text, phase, Outcome.UNKNOWN, None, required, because, _EVIDENCE)
         measured = Measured(None, waited, None, "s")
         return Finding(text, phase, Outcome.FAIL, measured, required, because, _EVIDENCE)
     if way.unseen:

@@ -215,8 +215,8 @@ def _pacer(results: Results, scenario: str) -> str:
         return ""
     return (
         "\nBefore and after it, on the same core, a process that sends nothing, wakes up as often "
-        f"and is busy for half of the time was late by {_value(_spread(seen, 'p99'))} ms at p99 and "
-        f"{max(s['max'] for s in seen):.1f} ms at most: so much is the machine's own.\n"
+        f"and is busy for half of the time was late by {_value(_spread(seen, 'p99'))} ms at p99 "
+        f"and {max(s['max'] for s in seen):.1f} ms at most: so much is the machine's own.\n"
     )
 
 

@@ -37,7 +37,7 @@ STALL_S, STALL_EVERY_S = 1.0, 10.0
 class Lengths:
     """How long each part lasts, in seconds."""
 
-    rounds: int = 5
+    rounds: int = 7
     settle_s: float = 0.7
     window_s: float = 2.5
     open_s: float = 60.0

@@ -86,6 +86,19 @@ def test_a_contestant_that_counts_otherwise_is_found_out(tmp_path) -> None:
         )
 
 
+def test_what_the_run_before_left_is_not_counted(tmp_path) -> None:
+    with Served() as target:
+        script = GET.replace("EXTRA", "0")
+        argv = [sys.executable, "-c", script, target.url]
+        before = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        while not target.requests:
+            time.sleep(0.01)
+        sample = run(target, script, tmp_path)
+        said, _ = before.communicate(timeout=10)
+    assert sample.disagreement() == ""
+    assert target.requests == sample.requests + int(said)
+
+
 @pytest.mark.parametrize(
     ("script", "window_s", "why"),
     [

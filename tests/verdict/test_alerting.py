@@ -234,6 +234,9 @@ def test_of_several_each_that_stays_must_arrive_and_one_that_flickers_need_not()
     says(fires(stays), FAIL, 'app="file"', "firing in Prometheus too, was never in Alertmanager")
     stays.in_alertmanager(FILE, 55, "active")
     says(fires(stays), FAIL, 'app="file"', "was never delivered to slack")
+    for name in RECEIVERS:
+        stays.say(f"receiver/{name}", 56, "alert.unreadable", receiver=name, why="no JSON")
+    says(fires(stays), UNKNOWN, "was never delivered to slack, unless: a message to slack could")
 
 
 def test_labels_that_alertmanager_adds_make_no_other_alert() -> None:

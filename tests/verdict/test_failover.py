@@ -588,9 +588,13 @@ def test_moments_count_as_they_are_and_never_less_than_nothing() -> None:
 def test_a_step_that_is_missing_fails_and_one_unseen_is_unknown() -> None:
     gone = Step("region", "failover", "gone", "what is gone", None, because="it never came")
     blind = Step("region", "failover", "blind", "what is hidden", None, because="nobody looked")
-    finding = within(30, (0.05, 0.05), missing=(gone,), unseen=(blind,), from_high=0.5)
+    finding = within(19.5, (0.05, 0.05), missing=(gone,), unseen=(blind,), from_high=0.5)
     assert (finding.outcome, finding.because) == (FAIL, "it never came; nobody looked")
     assert finding.measured == Measured(None, 19.5, None, "s")
+    # Undone before its time was up: it may still have come.
+    finding = within(19.6, (0.05, 0.05), missing=(gone,), from_high=0.5)
+    assert (finding.outcome, finding.measured) == (UNKNOWN, None)
+    assert finding.because == "it never came; watched for only 19.5 s"
     finding = within(30, (0.05, 0.05), unseen=(blind,))
     assert (finding.outcome, finding.measured) == (UNKNOWN, None)
     assert finding.because == "what is hidden: nobody looked"
