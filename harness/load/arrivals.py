@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import log
+from operator import sub, truediv
 
 from harness.errors import PlanInvalid
 from harness.plan.rates import Curve
@@ -40,33 +41,27 @@ class Schedule:
 
     def offsets_s(self) -> Iterator[float]:
         """Planned instants, in seconds from the start, ascending; all before ``duration_s``."""
-        instants = self._constant() if self.curve.is_constant else self._curved()
-        if self.duration_s is None:
-            return instants
-        end_s = self.duration_s
-        return itertools.takewhile(lambda offset_s: offset_s < end_s, instants)
+        return self.share_s(0, 1)
 
     def share_s(self, worker: int, workers: int) -> Iterator[float]:
-        """The offsets that process ``worker`` (from 0) of ``workers`` sends."""
-        return itertools.islice(self.offsets_s(), worker, None, workers)
+        """The offsets that process ``worker`` (from 0) of ``workers`` sends.
 
-    def _curved(self) -> Iterator[float]:
-        return map(self.curve.instant_s, self._sums())
-
-    def _constant(self) -> Iterator[float]:
-        rate = self.curve.peak
-        return (area / rate for area in self._sums())
+        Each process draws the arrivals of all, so this has no line of Python per arrival.
+        """
+        sums = itertools.islice(self._sums(), worker, None, workers)
+        if self.curve.is_constant:
+            instants = map(truediv, sums, itertools.repeat(self.curve.peak))
+        else:
+            instants = map(self.curve.instant_s, sums)
+        if self.duration_s is None:
+            return instants
+        return itertools.takewhile(float(self.duration_s).__gt__, instants)
 
     def _sums(self) -> Iterator[float]:
         """How many arrivals the curve must have summed up to when each one is due."""
         if self.arrivals == EVEN:
             return map(float, itertools.count())
-        return self._exponential_sums()
-
-    def _exponential_sums(self) -> Iterator[float]:
-        """Gaps between independent arrivals are exponential; their sums."""
+        # Gaps between independent arrivals are exponential: -log(1 - u). Their sums.
         uniform = random.Random(f"arrivals:{self.seed}").random
-        area = 0.0
-        while True:
-            area -= log(1.0 - uniform())
-            yield area
+        logs = map(log, map((1.0).__sub__, itertools.starmap(uniform, itertools.repeat(()))))
+        return itertools.islice(itertools.accumulate(logs, sub, initial=0.0), 1, None)

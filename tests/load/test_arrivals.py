@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import random
 import statistics
 
 import pytest
@@ -60,3 +62,26 @@ def test_poisson_arrivals_follow_a_curve():
     halves = [sum(t < 10 for t in offsets), sum(t >= 10 for t in offsets)]
     assert halves == [pytest.approx(1000, rel=0.1), pytest.approx(3000, rel=0.1)]
     assert offsets == sorted(offsets)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7])
+@pytest.mark.parametrize("curve", [constant(300), ramp(10, 500, 4)], ids=["constant", "ramp"])
+def test_an_arrival_is_due_when_the_sum_of_exponential_gaps_says_to_the_last_bit(curve, workers):
+    """As anybody would write it: a schedule must not change with how it is computed."""
+    uniform, area, instants = random.Random("arrivals:11").random, 0.0, []
+    while True:
+        area -= math.log(1.0 - uniform())
+        instant_s = area / curve.peak if curve.is_constant else curve.instant_s(area)
+        if instant_s >= 6:
+            break
+        instants.append(instant_s)
+    assert len(instants) > 1000
+    schedule = Schedule(curve, POISSON, seed=11, duration_s=6)
+    for worker in range(workers):
+        assert list(schedule.share_s(worker, workers)) == instants[worker::workers]
+
+
+@pytest.mark.parametrize("duration_s", [2, 2.0])
+def test_what_is_due_at_the_very_end_is_no_longer_sent(duration_s):
+    offsets = list(Schedule(constant(4), EVEN, duration_s=duration_s).offsets_s())
+    assert offsets == [n / 4 for n in range(8)]
