@@ -82,7 +82,10 @@ def allowed(asked: Asked, tls: bool) -> Allowed:
     if tls and (reset or unread):
         end |= {"tls", "reset"}
     if kind == WHOLE:
-        found.errors |= {""} | ({"unasked"} if rest else set())
+        if rest:
+            found.errors.add("unasked")
+        if not (rest and _in_one_piece(asked, tls)):
+            found.errors.add("")
         if reset or (ends and unread):
             found.errors |= end
     elif kind == CUT:
@@ -98,6 +101,12 @@ def allowed(asked: Asked, tls: bool) -> Allowed:
     if "timeout" in found.errors:
         found.errors.add("connect-timeout")  # a deadline so near that it may be met on the way
     return found
+
+
+def _in_one_piece(asked: Asked, tls: bool) -> bool:
+    """Whether all that is said surely comes at once: what follows the answer comes with it."""
+    said = [len(step[1]) for step in asked.steps if step[0] == "send"]
+    return not tls and not asked.upload_bytes and len(said) == 1 and said[0] < 4096
 
 
 def laxer(said: bytes) -> bool:
