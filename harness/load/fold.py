@@ -10,6 +10,7 @@ those told one by one are added up together (:class:`BatchedStats`).
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -24,14 +25,14 @@ from harness.evidence import histogram
 from harness.load.outcome import DEGRADED, NOT_SENT, OK
 from harness.load.tally import CellView
 
+log = logging.getLogger(__name__)
+
 #: Locust looks back a few seconds and keeps a number for every second since the start.
 KEEP_SECONDS = 120
 #: Points of its charts; it adds one every 5 s and takes none away.
 KEEP_POINTS = 1000
 #: Its entries that are looked through with each cell.
 ENTRIES_AT_ONCE = 8
-
-
 #: When a request was over, its entry, milliseconds (None: it has no response time), bytes.
 _Told = tuple[float, StatsEntry, float | None, int]
 #: Requests told one by one are added up so often; and whenever anybody looks.
@@ -110,7 +111,15 @@ class BatchedStats(RequestStats):
             else:
                 by_entry[entry] = [request]
         for entry, requests in by_entry.items():
-            _add(self._total, entry, requests)
+            try:
+                _add(self._total, entry, requests)
+            except (TypeError, ValueError, ArithmeticError):
+                # Whoever fires Locust's event may tell it anything: the others count all the same.
+                if len(requests) == 1:
+                    log.exception("not counted: %r", requests[0][2:])
+                else:
+                    for request in requests:
+                        self._add_second([request])
 
 
 def batch(environment: Environment, **_: object) -> None:
@@ -226,6 +235,8 @@ def _add(total: StatsEntry, entry: StatsEntry, requests: list[_Told]) -> None:
     second, n = int(at_t), len(requests)
     size_bytes = sum([size for _, _, _, size in requests])
     times_ms = [ms for _, _, ms, _ in requests if ms is not None]
+    sum_ms = sum(times_ms)
+    low_ms, high_ms = (min(times_ms), max(times_ms)) if times_ms else (None, 0)
     rounded: dict[int, int] = {}
     bucket = of_locust.bucket_response_time  # may have been replaced by the locustfile
     for ms in times_ms:
@@ -244,11 +255,10 @@ def _add(total: StatsEntry, entry: StatsEntry, requests: list[_Told]) -> None:
         each.last_request_timestamp = max(at_t, last_t or 0.0)
         each.total_content_length += size_bytes
         each.num_none_requests += n - len(times_ms)
-        if times_ms:
-            each.total_response_time += sum(times_ms)  # type: ignore[assignment]
+        if low_ms is not None:
+            each.total_response_time += sum_ms  # type: ignore[assignment]
             least = each.min_response_time
-            low_ms = min(times_ms)
             each.min_response_time = low_ms if least is None else min(least, low_ms)  # type: ignore[assignment]
-            each.max_response_time = max(each.max_response_time, max(times_ms))  # type: ignore[assignment]
+            each.max_response_time = max(each.max_response_time, high_ms)  # type: ignore[assignment]
             for key, m in rounded.items():
                 each.response_times[key] += m

@@ -113,6 +113,19 @@ def held() -> None:
     assert entry.num_requests == 1
 
 
+def nonsense() -> None:
+    """What somebody tells that is no figure costs the others nothing."""
+    stats = RequestStats()
+    BatchedStats.instead_of(stats)
+    for ms, size_bytes in ((5.0, 10), ("soon", 10), (7.0, None), (9.0, 10), (float("nan"), 10)):
+        stats.log_request("GET", "/a", ms, size_bytes)
+        stats.log_request("GET", "/b", 5.0, 10)
+    assert stats.entries["/a", "GET"].num_requests == 2
+    assert stats.entries["/b", "GET"].num_requests == 5
+    assert stats.total.num_requests == 7
+    assert stats.total.max_response_time == 9.0
+
+
 def replaced() -> None:
     """A locustfile may round response times its own way."""
     was, of_locust.bucket_response_time = of_locust.bucket_response_time, lambda ms: int(ms) // 7
@@ -136,6 +149,7 @@ if __name__ == "__main__":
     found = sum(compare(seed, cached=seed % 2 == 0) for seed in range(40))
     time.time = real
     held()
+    nonsense()
     replaced()
     others()
     print(json.dumps({"compared": found}))
