@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
+import gevent
 import pytest
 
 from harness.clock import SystemClock
@@ -108,6 +110,55 @@ def test_while_it_sends_what_was_loaded_before_is_not_looked_through_for_garbage
     assert end["sent"] == len(frozen) > 0
     assert min(frozen) > 10_000
     assert gc.get_freeze_count() == 0
+
+
+def test_between_the_pieces_of_what_is_written_the_load_goes_on() -> None:
+    turns, at = [0], []
+
+    class Noting(Lines):
+        def write(self, kind: str, /, *, t: float | None = None, **data: object) -> None:
+            super().write(kind, t=t, **data)
+            at.append(turns[0])
+
+    class NearlyASecond(SystemClock):
+        def wall_s(self) -> float:
+            return 7.995
+
+    def turn() -> None:
+        turns[0] += 1
+
+    poller, pen = Poller(), Noting()
+    tally = Tally(pen, [0.2])
+    for op, ms in itertools.product(range(9), range(1, 200)):
+        tally.done(5.0, f"op{op}", ("", ""), ("ok", ""), 10, ms / 1e3, ms / 1e3)
+    http = HttpClient("http://127.0.0.1:1", Resolver(SystemClock()), poller=poller)
+    engine = Engine(
+        Settings(),
+        PlainTraffic(http, 0, 0),
+        {"op": (1.0, takeoff("op", get("/"), http, lambda: None))},
+        poller=poller,
+        clock=NearlyASecond(),
+        tally=tally,
+        marks=Marks(NoPen()),
+    )
+    # There is always something to read here: each turn of the loop finds it.
+    reader, writer = os.pipe()
+    os.write(writer, b"x")
+    watcher = gevent.get_hub().loop.io(reader, 1)
+    watcher.start(turn)
+    flushing = gevent.spawn(engine._flush_often)
+    try:
+        with gevent.Timeout(5):
+            while len(at) < 9:
+                gevent.sleep(0.001)
+    finally:
+        flushing.kill()
+        watcher.stop()
+        watcher.close()
+        poller.stop()
+        os.close(reader)
+        os.close(writer)
+    assert all(after > before for before, after in itertools.pairwise(at[:9]))
 
 
 @pytest.mark.parametrize(
