@@ -277,11 +277,10 @@ class _Way:
         said = f"at {receiver} {high:.1f} s after the landing (known by its {first.known_by})"
         if outcome is Outcome.FAIL:
             return outcome, measured, f"delivered late: {said}"
-        lost = self._lost(receiver, arrived)
+        lost, unclear = self._lost(receiver, arrived)
+        if unclear:
+            return Outcome.UNKNOWN, measured, f"{said}; but {lost}, unless: {unclear}"
         if lost:
-            unclear = alerts.unreadable(receiver, *span)
-            if unclear:
-                return Outcome.UNKNOWN, measured, f"{said}; but {lost}, unless: {unclear}"
             return Outcome.FAIL, measured, f"{said}; but {lost}"
         if len(self.taken) > 1 and any(d.known_by == "title" for d in arrived):
             doubt = f"whether all {len(self.taken)} of them did cannot be told from their titles"
@@ -336,22 +335,28 @@ class _Way:
             return f"the rule did not fire: {name} was only pending", True
         return f"the rule did not fire: {name} was not even pending", True
 
-    def _lost(self, receiver: str, arrived: list[Delivery]) -> str:
-        """Alerts that stayed for as long as the bound and were never delivered."""
+    def _lost(self, receiver: str, arrived: list[Delivery]) -> tuple[str, str]:
+        """An alert that stayed for as long as the bound and was never delivered; and what may have
+        told of it all the same, empty where nothing can have."""
 
         def stayed(found: list[tuple[Instance, Stretch]]) -> Iterator[Instance]:
             return (i for i, stretch in found if stretch.lasts(self.end_t) >= self.within_s)
 
+        lost, unclear = "", self.alerts.unreadable(receiver, self.start_t, self.end_t)
         for instance in stayed(self.taken):
             if not any(agree(instance.labels, d.labels) for d in arrived):
-                return f"{instance.words}, in Alertmanager too, was never delivered to {receiver}"
-        if self.alerts.unwatched(ALERTMANAGER, self.start_t, self.end_t):
-            return ""
-        taken = [i.labels for i, _ in self.taken]
-        for instance in stayed(self.fired):
-            if not any(agree(instance.labels, labels) for labels in taken):
-                return f"{instance.words}, firing in Prometheus too, was never in Alertmanager"
-        return ""
+                lost = f"{instance.words}, in Alertmanager too, was never delivered to {receiver}"
+                break
+        if lost and not unclear:
+            return lost, ""
+        if not self.alerts.unwatched(ALERTMANAGER, self.start_t, self.end_t):
+            taken = [i.labels for i, _ in self.taken]
+            for instance in stayed(self.fired):
+                # No message can have told of what Alertmanager never had.
+                if not any(agree(instance.labels, labels) for labels in taken):
+                    never = f"{instance.words}, firing in Prometheus too, was never in Alertmanager"
+                    return never, ""
+        return lost, unclear if lost else ""
 
     def in_prometheus(self) -> tuple[Outcome, Measured | None, str]:
         """What became of it where no receiver is asked for."""

@@ -237,6 +237,9 @@ def test_of_several_each_that_stays_must_arrive_and_one_that_flickers_need_not()
     for name in RECEIVERS:
         stays.say(f"receiver/{name}", 56, "alert.unreadable", receiver=name, why="no JSON")
     says(fires(stays), UNKNOWN, "was never delivered to slack, unless: a message to slack could")
+    # Of one that Alertmanager never had it cannot have told.
+    stays.in_prometheus({**AUTH, "app": "gateway"}, 55, "firing")
+    says(fires(stays), FAIL, 'app="gateway"', "firing in Prometheus too, was never in Alertmanager")
 
 
 def test_labels_that_alertmanager_adds_make_no_other_alert() -> None:
