@@ -46,7 +46,10 @@ class Declared:
     def bound_to(self, http: HttpClient) -> Bound:
         """The request as bytes for one service. Raises ValueError for a path that is none."""
         size_bytes = len(self.body) if self.body is not None else None
-        return Bound(self, http.head(self.method, self.path, self.headers, size_bytes))
+        bound = Bound(self, http.head(self.method, self.path, self.headers, size_bytes))
+        if isinstance(bound.body, Body) and not http.is_encrypted:
+            bound.held = bound.body.held_behind(bound.head)
+        return bound
 
 
 class Bound(Ask):

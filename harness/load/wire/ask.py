@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.load.wire.message import Head
-from harness.load.wire.upload import COPY_MAX_BYTES, Body
+from harness.load.wire.upload import COPY_MAX_BYTES, Body, Held
 
 #: What becomes of the body of an answer: it is dropped unread, kept, or hashed and dropped.
 DROP, KEEP, HASH = range(3)
@@ -19,10 +19,10 @@ class Ask:
     once more when a kept connection turns out to be closed. ``head_only``: the answer has no
     body, whatever its head says. ``within_s``: answered by then or given up, its connection cut;
     None: as long as there is time. ``known`` is the connection's: how answers to it begin, where
-    they begin alike.
+    they begin alike. ``held``: head and beginning of the body as one, for who sends both often.
     """
 
-    __slots__ = ("again", "body", "head", "head_only", "known", "take", "within_s")
+    __slots__ = ("again", "body", "head", "head_only", "held", "known", "take", "within_s")
 
     def __init__(
         self,
@@ -44,3 +44,4 @@ class Ask:
         self.head_only = method == "HEAD"
         self.within_s = within_s
         self.known: Head | None = None
+        self.held: Held | None = None

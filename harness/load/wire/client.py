@@ -255,9 +255,10 @@ class HttpClient:
         self.now = poller.now
         self._host_header = parts.netloc.rpartition("@")[2]
         self._prefix = parts.path.rstrip("/")
-        if parts.scheme == "https":
+        self.is_encrypted = parts.scheme == "https"
+        if self.is_encrypted:
             tls = strict(tls or ssl.create_default_context())
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        port = parts.port or (443 if self.is_encrypted else 80)
         self._owns_name = name is None
         self.name = name or Name(resolver, parts.hostname, poller.now)
         self.origin = Origin(
@@ -266,7 +267,7 @@ class HttpClient:
             port,
             limits or Limits(),
             self.counts,
-            tls=tls if parts.scheme == "https" else None,
+            tls=tls if self.is_encrypted else None,
         )
 
     def head(

@@ -282,7 +282,13 @@ class Connection:
                     self.state = AWAITING
                     return
             else:
-                sent_bytes = send(head, _MSG_MORE)
+                held = ask.held
+                sent_bytes = held.lend(self.fd) if held is not None and self._tls is None else 0
+                if not sent_bytes:
+                    sent_bytes = send(head, _MSG_MORE)
+                elif sent_bytes == len(head) + len(body):
+                    self.state = AWAITING
+                    return
         except BlockingIOError:
             sent_bytes = 0
         except OSError as error:
@@ -290,7 +296,7 @@ class Connection:
             return
         self._sent_bytes = sent_bytes
         self.state = SENDING
-        if body is not None and sent_bytes == len(head):
+        if body is not None and sent_bytes:
             self._go_on_sending()
 
     @property
@@ -501,8 +507,8 @@ class Connection:
         whole = size + len(body) if body is not None else size
         try:
             if body.__class__ is Body and self._sent_bytes == size and self._tls is None:
-                # Most often the kernel takes a file in one piece.
-                self._sent_bytes += os.sendfile(self.fd, body.fd, body.offset, body.size_bytes)
+                # Most often the kernel takes it in one piece.
+                self._sent_bytes += body.send(self.fd, 0)
             while (at := self._sent_bytes) < whole:
                 if at < size:
                     more = _MSG_MORE if body else 0
@@ -525,15 +531,13 @@ class Connection:
         """Send some of the body from ``at`` on; returns how much."""
         if isinstance(body, bytes):
             return int(self._send(memoryview(body)[at:], 0))
-        if at >= body.size_bytes:
-            return int(self._send(memoryview(body.tail)[at - body.size_bytes :], 0))
-        left = body.size_bytes - at
         if self._tls is None:
-            sent = os.sendfile(self.fd, body.fd, body.offset + at, left)
+            sent = body.send(self.fd, at)
             if sent == 0:
                 raise OSError(errno.EIO, "the file became shorter")
             return sent
-        return int(self._send(os.pread(body.fd, min(left, READ_BYTES), body.offset + at), 0))
+        piece_bytes = min(body.size_bytes - at, READ_BYTES)
+        return int(self._send(os.pread(body.fd, piece_bytes, at), 0))
 
     # ---- reading -------------------------------------------------------------------------
 
