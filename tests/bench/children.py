@@ -18,13 +18,19 @@ def spawn(
     env: Mapping[str, str],
     cores: set[int],
     output: IO[str] | int = subprocess.DEVNULL,
+    *,
+    nice: int = 0,
 ) -> subprocess.Popen[bytes]:
-    """Start ``argv`` in a session of its own; ``env`` is added to this process's environment."""
+    """Start ``argv`` in a session of its own; ``env`` is added to this process's environment.
+
+    ``nice``: by how much it gives way to others.
+    """
 
     def begin() -> None:
         # SIGTERM, so that nginx takes its worker along.
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         os.sched_setaffinity(0, cores)
+        os.nice(nice)
 
     return subprocess.Popen(
         argv,

@@ -52,10 +52,12 @@ LIMITS = {
     "nobody looks at it (`MSG_TRUNC`), and checks its length: it spends less in the kernel than "
     "wrk, and more in Python. A plain task is given the body, so it is read.",
     "upload": "The kernel. The target copies the body out of its socket; what is left to the "
-    "generator is to fill that socket and to wake the target. Declared bodies go from a file by "
-    "one `sendfile`, without a copy; a plain task's bytes, and those of the others, are copied "
-    "once more. Where BBR is the system's way to control congestion it sets a timer for every "
-    "piece, which costs more than the sending; ours does not use it within a machine.",
+    "generator is to fill that socket and to wake the target. A declared request, head and body, "
+    "lies in a pipe whose pages are lent to the socket (`tee`, `splice`), so nothing is copied, "
+    "and nothing looked up as `sendfile` does for each page; the others' bytes, and a plain "
+    "task's that come but once, are copied once more. Where BBR is the system's way to control "
+    "congestion it sets a timer for every piece, which costs more than the sending; ours does "
+    "not use it within a machine.",
     "mix": "The sum of the three by their shares. wrk's is computed so from its own three: its "
     "only way to mix is a script, which copies each upload's body once more.",
     "tls": "Encryption in OpenSSL, the same for all, and Python's way to it: four calls for each "
@@ -203,8 +205,10 @@ def _open(results: Results) -> str:
         + _table((*head, "p50 ms", "p99 ms"), rows)
         + "\n*Late* is how long after its planned instant a request left; latency runs from the "
         "planned instant, so it holds that too. Above 2,000/s a process wakes up twice a "
-        "millisecond and sends what is due: waking up for each would cost more than sending.\n"
-        + _pacer(results, "open")
+        "millisecond and sends what is due: waking up for each would cost more than sending. "
+        "Three busy processes get a third of two cores each, which is less than the target needs "
+        "for 40,000/s: there the generators give way to it (`nice`), so that it is they who are "
+        "late when there is not enough.\n" + _pacer(results, "open")
     )
 
 

@@ -82,11 +82,13 @@ def measure(
     window_s: float,
     is_ready: Callable[[Counts], bool] | None = None,
     on_ready: Callable[[], None] = lambda: None,
+    nice: int = 0,
 ) -> Sample:
     """Run ``contestant`` on ``cores``; ``settle_s`` after it is ready, watch for ``window_s``.
 
     ``is_ready`` looks at what reached the target since the contestant began; by default some
-    requests. ``on_ready`` is called then. Raises BenchError when it does not come to that.
+    requests. ``on_ready`` is called then. ``nice``: by how much the contestant gives way to the
+    target, where they share cores. Raises BenchError when it does not come to that.
     """
     is_ready = is_ready or (lambda counts: counts.requests >= min(50, job.rate or 50))
     start = _settled(nginx)
@@ -94,7 +96,7 @@ def measure(
         log = job.folder / "output.log"
         output = stack.enter_context(log.open("w+"))
         children = [
-            stack.enter_context(_Child(argv, more, output, cores))
+            stack.enter_context(_Child(argv, more, output, cores, nice))
             for argv, more in contestant.commands(job)
         ]
         _wait_until(is_ready, nginx, start, children, log)
@@ -153,9 +155,14 @@ class _Child:
     """One process of a contestant, with its own group."""
 
     def __init__(
-        self, argv: list[str], env: Mapping[str, str], output: IO[str], cores: set[int]
+        self,
+        argv: list[str],
+        env: Mapping[str, str],
+        output: IO[str],
+        cores: set[int],
+        nice: int,
     ) -> None:
-        self._process = spawn(argv, env, cores, output)
+        self._process = spawn(argv, env, cores, output, nice=nice)
         self.pid = self._process.pid
 
     def __enter__(self) -> _Child:

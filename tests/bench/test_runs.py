@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import pytest
 
+from tests.bench.children import spawn
 from tests.bench.contestants import OURS, REPO, STOCK, Declared, Job, Said, Tasks
 from tests.bench.runs import BenchError, measure
 from tests.bench.served import Served
@@ -40,6 +41,15 @@ def test_a_run_is_counted_at_both_ends_and_every_answer_is_checked(contestant, t
     if isinstance(contestant, Tasks) or contestant.listen:
         assert said.more["events"] == said.requests
         assert said.more["wrong"] == said.failures
+
+
+def test_a_contestant_gives_way_by_as_much_as_is_said(tmp_path) -> None:
+    told = tmp_path / "told"
+    with told.open("w") as output:
+        spawn(
+            [sys.executable, "-c", "import os; print(os.nice(0))"], {}, CORES, output, nice=3
+        ).wait()
+    assert int(told.read_text()) == os.nice(0) + 3
 
 
 @dataclass(frozen=True)
