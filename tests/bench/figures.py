@@ -149,22 +149,22 @@ def _figure(sample: Mapping[str, Any] | None, figure: Callable[[Any], float]) ->
 
 
 def _open_bounds(results: Results) -> list[Bound]:
-    one = _first(results, "open", ENGINE)
-    two = _first(results, "two_workers", ENGINE)
+    def of(scenario: str, figure: Callable[[Any], float]) -> Spread | None:
+        return Spread.of([figure(s) for s in results.get(scenario, {}).get(ENGINE, [])])
 
     def unsent(sample: Mapping[str, Any]) -> float:
         return float(sample["planned"] - sample["sent"])
 
     return [
-        Bound("10,000/s of the mix, planned − sent", 0, _figure(one, unsent)),
-        Bound("10,000/s, cores used", 0.5, _figure(one, lambda s: s["cores"]), unit="cores"),
+        Bound("10,000/s of the mix, planned − sent", 0, of("open", unsent)),
+        Bound("10,000/s, cores used", 0.5, of("open", lambda s: s["cores"]), unit="cores"),
         Bound(
             "10,000/s, lateness p99",
             1.0,
-            _figure(one, lambda s: s["lateness_ms"]["p99"]),
+            of("open", lambda s: s["lateness_ms"]["p99"]),
             unit="ms",
         ),
-        Bound("40,000/s from two workers, planned − sent", 0, _figure(two, unsent)),
+        Bound("40,000/s from two workers, planned − sent", 0, of("two_workers", unsent)),
     ]
 
 

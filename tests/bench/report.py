@@ -34,8 +34,9 @@ share the cores, nothing is pinned. **CPU per request** is user and system time 
 processes, as the operating system counts it, over the requests that the *target* counted (nginx
 `stub_status`), in a window of {window_s:g} s after everything has settled. Rounds: {rounds}; in
 each, every generator runs once, in an order that turns by one. Ratios are taken within a round;
-shown are their median and, in brackets, the least and greatest. Loopback: what the kernel spends
-to deliver a request is charged to who sends it, and there is no network card in the way.
+shown are their median and, in brackets, the least and greatest. The long runs at a fixed rate are
+made {fixed_rounds} times. Loopback: what the kernel spends to deliver a request is charged to who
+sends it, and there is no network card in the way.
 
 Status and length of every answer are checked by ours and by stock Locust alike; the other programs
 look at the status. Every generator's own count is compared with the target's; a difference beyond

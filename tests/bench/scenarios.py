@@ -38,9 +38,13 @@ STALL_S, STALL_EVERY_S = 1.0, 10.0
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long each part lasts, in seconds."""
+    """How often each part is run, and how long it lasts in seconds.
+
+    ``fixed_rounds``: of those at a fixed rate for a longer time.
+    """
 
     rounds: int = 7
+    fixed_rounds: int = 5
     settle_s: float = 0.7
     window_s: float = 2.5
     open_s: float = 60.0
@@ -55,6 +59,7 @@ class Lengths:
 FULL = Lengths()
 QUICK = Lengths(
     rounds=1,
+    fixed_rounds=1,
     settle_s=0.5,
     window_s=1.0,
     open_s=8.0,
@@ -110,9 +115,11 @@ class Bench:
     def open_mix(self) -> None:
         """10,000/s of the mix from one process."""
         job = self._job("mix", self.lengths.open_s, rate=OPEN_RATE, keeps=False)
+        able = [ENGINE, *self._present("vegeta", "k6")]
         self._pacer("open")
-        for contestant in (ENGINE, *self._present("vegeta", "k6")):
-            self._one("open", job, contestant, window_s=self.lengths.open_s - 4)
+        for number in range(self.lengths.fixed_rounds):
+            for contestant in _turned(able, number):
+                self._one("open", job, contestant, number, window_s=self.lengths.open_s - 4)
             self._pacer("open")
 
     def two_workers(self) -> None:
@@ -120,7 +127,8 @@ class Bench:
         job = self._job("mix", self.lengths.workers_s, rate=TWO_WORKERS_RATE, workers=2)
         window_s = self.lengths.workers_s - 3
         how = {"window_s": window_s, "cores": self._both, "nice": TWO_WORKERS_NICE}
-        self._one("two_workers", job, ENGINE, **how)
+        for number in range(self.lengths.fixed_rounds):
+            self._one("two_workers", job, ENGINE, number, **how)
 
     def pace(self) -> None:
         """Latencies at 10,000/s of small requests."""
@@ -214,13 +222,14 @@ class Bench:
         scenario: str,
         job: Job,
         contestant: Contestant,
+        number: int = 0,
         **how: Any,
     ) -> None:
         if not contestant.can(job):
             return
         sample = self._run(contestant, self._job_again(job), **how)
         if sample is not None:
-            _keep(self.results.setdefault(scenario, {}), contestant, 0, sample)
+            _keep(self.results.setdefault(scenario, {}), contestant, number, sample)
             self._say(f"{scenario}: {contestant.name} done")
 
     def _run(self, contestant: Contestant, job: Job, **how: Any) -> Sample | None:

@@ -70,7 +70,8 @@ def test_bounds_are_computed_from_what_was_seen() -> None:
         "missing": [{"name": "k6", "get": "build it"}],
         "open": {
             "engine": [
-                {"planned": 10, "sent": 9, "cores": 0.4, "lateness_ms": {"p99": 1.2}, "round": 0}
+                {"planned": 10, "sent": 10 - n, "cores": 0.4, "lateness_ms": {"p99": late}}
+                for n, late in ((0, 0.5), (1, 1.2), (3, 9.0))
             ]
         },
         "still": {"engine": [{"latency_ms": {"p50": 0.1}}]},
@@ -92,7 +93,7 @@ def test_bounds_are_computed_from_what_was_seen() -> None:
     assert met["ours (engine) / wrk, GET 200 B"] is False
     assert met["ours (engine) / wrk, PUT 256 KiB"] is None
     assert bound(results, "k6 / ours (tasks), mix").why == "k6 not installed"
-    assert bound(results, "10,000/s of the mix, planned − sent").value == 1
+    assert bound(results, "10,000/s of the mix, planned − sent").value == Spread(1, 0, 3)
     assert met["10,000/s of the mix, planned − sent"] is False
     assert met["10,000/s, cores used"] is True
     assert met["10,000/s, lateness p99"] is False

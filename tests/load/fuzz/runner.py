@@ -107,6 +107,8 @@ class Runner:
             # The same request is the same object, as it is for those who declare one.
             key = (asked.method, asked.upload_bytes, asked.take)
             ask = asks[key] = asks.get(key) or self._ask(client, asked)
+            if primes and isinstance(ask.body, Body) and not case.tls:
+                ask.held = ask.held or ask.body.held_behind(ask.head)
             if primes and asked.method != "HEAD":
                 # As if it had been asked before, and answered with this head.
                 ask.known = _known(asked)
