@@ -23,7 +23,7 @@ from harness.load.wire.client import Exchange, HttpClient
 from harness.load.wire.connection import FIRST_BYTES, READ_BYTES, _nowhere
 from harness.load.wire.message import ERRORS, HEAD_MAX_BYTES
 from harness.load.wire.poller import Poller
-from harness.load.wire.upload import from_bytes, from_file
+from harness.load.wire.upload import Held, from_bytes, from_file
 
 from .scripted import CLOSE, RESET, Scripted, Step, answer, chunked, dripped
 
@@ -364,6 +364,33 @@ def test_a_declared_upload_arrives_whole_however_often_it_is_sent(
         one.close()
     wanted = bound.head + BIG[:size]
     assert [request == wanted for request in server.requests] == [True] * 4
+
+
+@pytest.mark.parametrize("off", [-1, 0, 1])
+@pytest.mark.parametrize("of", ["nothing", "head", "half", "all"])
+def test_a_declared_upload_arrives_whole_however_much_the_socket_takes_at_first(
+    client, monkeypatch, of: str, off: int
+) -> None:
+    with Scripted([[answer(b"thanks")]]) as server:
+        one = client(server.url)
+        bound = put("/x", body=from_bytes(BIG[:200_000])).bound_to(one)
+        whole = bound.head + BIG[:200_000]
+        near = {"nothing": 0, "head": len(bound.head), "half": 100_000, "all": len(whole)}[of]
+        taken = min(max(0, near + off), len(whole))
+        lent: list[int] = []
+
+        def lend(self: Held, fd: int) -> int:
+            if self is not bound.held:
+                return 0
+            lent.append(os.write(fd, whole[:taken]))
+            return lent[-1]
+
+        monkeypatch.setattr(Held, "lend", lend)
+        for _ in range(3):
+            exchange = one.perform(bound, time.monotonic() + 5)
+            assert (exchange.error, exchange.status) == ("", 200)
+    assert [request == whole for request in server.requests] == [True] * 3
+    assert lent == [taken] * 2, "of the requests on a kept connection"
 
 
 def test_a_declared_upload_is_never_sent_in_the_clear_where_it_must_be_encrypted(
