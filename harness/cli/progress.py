@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Where output is not a terminal, figures are told this often (seconds).
 _PLAIN_PERIOD_S = 10.0
+#: Share of the arrivals that may be missing for the others to stand for all.
+_LITTLE = 0.001
 
 
 class PlainProgress:
@@ -98,8 +100,9 @@ def standing(
 ) -> dict[str, bool | None]:
     """Objective → whether the last seconds' figures meet it; None where they cannot say.
 
-    Only objectives of ``phase``. For the eye: the verdict is given afterwards, on all the
-    evidence of the phase and not on its last seconds.
+    Only objectives of ``phase``; nothing is said of any while more than a little of the load is
+    not sent. For the eye: the verdict is given afterwards, on all the evidence of the phase and
+    not on its last seconds.
     """
     found: dict[str, bool | None] = {}
     for objective in objectives:
@@ -113,6 +116,8 @@ def standing(
 def _holds(objective: Objective, figures: LiveFigures | None) -> bool | None:
     if figures is None or figures.error_ratio is None or getattr(objective, "operations", ()):
         return None
+    if (figures.not_sent_ratio or 0.0) > _LITTLE:
+        return None  # the service was not asked
     match objective:
         case Availability():
             return 1.0 - figures.error_ratio >= objective.at_least
@@ -134,10 +139,15 @@ def _figures(figures: LiveFigures | None) -> str:
     if figures is None:
         return "no traffic figures yet"
     p95 = "–" if figures.p95_s is None else f"{figures.p95_s * 1000:.0f} ms"
-    return (
-        f"{figures.achieved_rate:.0f} of {figures.planned_rate:.0f} req/s, "
-        f"errors {(figures.error_ratio or 0.0) * 100:.2f} %, P95 {p95}"
-    )
+    errors = "–" if figures.error_ratio is None else f"{figures.error_ratio * 100:.2f} %"
+    parts = [
+        f"{figures.achieved_rate:.0f} of {figures.planned_rate:.0f} req/s",
+        f"errors {errors}",
+        f"P95 {p95}",
+    ]
+    if figures.not_sent_ratio:
+        parts.insert(1, f"not sent {figures.not_sent_ratio * 100:.2f} %")
+    return ", ".join(parts)
 
 
 @contextmanager

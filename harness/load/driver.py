@@ -48,15 +48,16 @@ class LoadFailed(HarnessError):
 class LiveFigures:
     """Traffic over the last seconds, for the live view (not for judging).
 
-    Rates per second over all workers; ``error_ratio`` of what was planned and answered or
-    not sent, ``p95_s`` from the planned instant. None where nothing was counted.
-    ``at_t`` is the last second covered.
+    Rates per second over all workers; ``error_ratio`` of what was sent and is over,
+    ``not_sent_ratio`` of what is over or was not sent, ``p95_s`` from the planned instant. None
+    where nothing was counted. ``at_t`` is the last second covered.
     """
 
     at_t: int | None = None
     planned_rate: float = 0.0
     achieved_rate: float = 0.0
     error_ratio: float | None = None
+    not_sent_ratio: float | None = None
     p95_s: float | None = None
     in_flight: int = 0
 
@@ -66,6 +67,7 @@ class _Second:
     planned: int = 0
     ok: int = 0
     bad: int = 0
+    not_sent: int = 0
     latency: list[histogram.Histogram] = field(default_factory=list)
 
 
@@ -107,7 +109,8 @@ class TallyReader:
             second.planned += counted["planned"]
             for cell in counted["cells"]:
                 second.ok += cell["n"] if cell["outcome"] == OK else 0
-                second.bad += cell["n"] if cell["outcome"] not in (OK, DEGRADED) else 0
+                second.bad += cell["n"] if cell["outcome"] not in (OK, DEGRADED, NOT_SENT) else 0
+                second.not_sent += cell["n"] if cell["outcome"] == NOT_SENT else 0
                 if cell["outcome"] != NOT_SENT:
                     second.latency.append(histogram.from_json(cell["latency"]))
 
@@ -255,7 +258,7 @@ class LoadDriver:
             for t, second in reader.seconds.items()
             if last - LIVE_WINDOW_S < t <= last
         ]
-        return _live_figures(last, window, in_flight)
+        return live_figures(last, window, in_flight)
 
     def stop(self, deadline_s: float) -> None:
         """End the schedule, let the generators drain and close their evidence; then end them.
@@ -343,11 +346,13 @@ def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
         child.send_signal(number)
 
 
-def _live_figures(last: int, window: list[tuple[int, _Second]], in_flight: int) -> LiveFigures:
+def live_figures(last: int, window: list[tuple[int, _Second]], in_flight: int) -> LiveFigures:
     """Figures of ``window``: (second, counts of one worker in it), up to second ``last``."""
     span_s = max(1, len({t for t, _ in window}))
     ok = sum(second.ok for _, second in window)
     bad = sum(second.bad for _, second in window)
+    not_sent = sum(second.not_sent for _, second in window)
+    every = ok + bad + not_sent
     latency = histogram.merge(part for _, second in window for part in second.latency)
     p95 = histogram.quantile_us(latency, 0.95)
     return LiveFigures(
@@ -355,6 +360,7 @@ def _live_figures(last: int, window: list[tuple[int, _Second]], in_flight: int) 
         planned_rate=sum(second.planned for _, second in window) / span_s,
         achieved_rate=ok / span_s,
         error_ratio=bad / (ok + bad) if ok + bad else None,
+        not_sent_ratio=not_sent / every if every else None,
         p95_s=p95.high / 1e6 if p95 else None,
         in_flight=in_flight,
     )

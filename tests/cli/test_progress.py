@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.live import Live
 
 from harness.cli.progress import LiveProgress, PlainProgress, standing
-from harness.load.driver import LiveFigures
+from harness.clock import SystemClock
+from harness.evidence.journal import Journal
+from harness.load.driver import LiveFigures, TallyReader, live_figures
+from harness.load.tally import Tally
 from harness.plan.model import Availability, ErrorRate, Latency, Phase, Recovery, Throughput
 
 FAULT = Phase("fault:zone", "fault", "zone", 20.0)
@@ -37,6 +41,9 @@ GOOD = LiveFigures(
         (replace(GOOD, p95_s=0.2), [True, True, False, True]),
         (replace(GOOD, achieved_rate=189.0), [True, True, True, False]),
         (replace(GOOD, p95_s=None), [True, True, None, True]),
+        (replace(GOOD, not_sent_ratio=0.001), [True, True, True, True]),
+        (replace(GOOD, not_sent_ratio=0.002), [None] * 4),
+        (replace(GOOD, not_sent_ratio=0.5, error_ratio=0.9, achieved_rate=9.0), [None] * 4),
         (LiveFigures(), [None] * 4),
         (None, [None] * 4),
     ],
@@ -81,3 +88,29 @@ def test_plain_lines_say_what_is_in_place_every_ten_seconds(
         "[3/7] fault:zone (20 s)",
         "    199 of 200 req/s, errors 0.05 %, P95 12 ms, zone being made, 10 s to go",
     ]
+
+
+def test_what_was_not_sent_is_no_error_of_the_service(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tally = Tally(Journal(tmp_path / "tally.jsonl", "load", SystemClock()), [0.2])
+    for n in range(10):
+        if n < 7:
+            tally.planned(5.5)
+            tally.not_sent(5.5, "download", "generator-late")
+        else:
+            tally.took_off(5.5, 0.001)
+            tally.done(5.5, "download", ("", ""), ("ok" if n < 9 else "failed", ""), 9, 0.1, 0.1)
+    tally.flush()
+    reader = TallyReader(tmp_path / "tally.jsonl")
+    reader.poll()
+    figures = live_figures(5, list(reader.seconds.items()), 0)
+    assert (figures.planned_rate, figures.achieved_rate) == (10, 2)
+    assert figures.error_ratio == pytest.approx(1 / 3)
+    assert figures.not_sent_ratio == pytest.approx(0.7)
+    shown = PlainProgress()
+    shown.tick(20.0, figures, {})
+    shown.tick(10.0, figures, {})
+    assert capsys.readouterr().out == (
+        "    2 of 10 req/s, not sent 70.00 %, errors 33.33 %, P95 100 ms, 10 s to go\n"
+    )
