@@ -51,8 +51,13 @@ class Answers:
 @pytest.fixture(scope="module")
 def aws_target() -> Iterator[Target]:
     """A target whose AWS API is a real HTTP one (moto), with something of each kind in it."""
+    from moto.moto_server.werkzeug_app import create_backend_app
     from moto.server import ThreadedMotoServer
 
+    # What a service needs is loaded at its first request: on a busy machine for longer than a
+    # client waits, who then asks for the same database again.
+    for service in ("cloudwatch", "ec2", "elbv2", "rds", "route53"):
+        create_backend_app(service)
     server = ThreadedMotoServer(ip_address="127.108.0.20", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
