@@ -140,14 +140,11 @@ def _figures(figures: LiveFigures | None) -> str:
         return "no traffic figures yet"
     p95 = "–" if figures.p95_s is None else f"{figures.p95_s * 1000:.0f} ms"
     errors = "–" if figures.error_ratio is None else f"{figures.error_ratio * 100:.2f} %"
-    parts = [
-        f"{figures.achieved_rate:.0f} of {figures.planned_rate:.0f} req/s",
-        f"errors {errors}",
-        f"P95 {p95}",
-    ]
-    if figures.not_sent_ratio:
-        parts.insert(1, f"not sent {figures.not_sent_ratio * 100:.2f} %")
-    return ", ".join(parts)
+    not_sent = f"not sent {figures.not_sent_ratio * 100:.2f} %, " if figures.not_sent_ratio else ""
+    return (
+        f"{figures.achieved_rate:.0f} of {figures.planned_rate:.0f} req/s, "
+        f"{not_sent}errors {errors}, P95 {p95}"
+    )
 
 
 @contextmanager

@@ -48,9 +48,9 @@ class LoadFailed(HarnessError):
 class LiveFigures:
     """Traffic over the last seconds, for the live view (not for judging).
 
-    Rates per second over all workers; ``error_ratio`` of what was sent and is over,
-    ``not_sent_ratio`` of what is over or was not sent, ``p95_s`` from the planned instant. None
-    where nothing was counted. ``at_t`` is the last second covered.
+    Rates per second over all workers; ``error_ratio`` of what succeeded or went wrong,
+    ``not_sent_ratio`` of that and what was not sent (degraded answers are in neither), ``p95_s``
+    from the planned instant. None where nothing was counted. ``at_t`` is the last second covered.
     """
 
     at_t: int | None = None
